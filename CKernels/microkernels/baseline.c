@@ -1,0 +1,6 @@
+// x86-64: SSE2, without fused multiply-add. Elsewhere: whatever the compiler makes of vectors of four.
+
+#define PF_LANES 4
+#define PF_FUSED 0
+#define PF_FILL pf_fill_kernels_baseline
+#include "microkernels/bodies.h"

@@ -1,0 +1,92 @@
+// What every kernel driver stands on: argument checks, settings of a call, threads, workspace.
+//
+// Drivers are compiled for the baseline instruction set and own the threads; code for a wider one sits in leaf functions
+// that drivers reach through the table in microkernels/kernels.h. The split is forced: the outlined body of an OpenMP
+// region doesn't inherit a function's target attribute.
+
+#ifndef PF_RUNTIME_H
+#define PF_RUNTIME_H
+
+#include "include/CKernels.h"
+#include "microkernels/kernels.h"
+
+// MARK: Arguments
+
+/// Stores the product of `count` extents. pf_error_dimension when one is negative; pf_error_overflow when the product of
+/// the others than 0, as a number of 4-byte elements, is too large to address.
+pf_status pf_multiply_extents(const int64_t *extents, int32_t count, int64_t *product);
+
+/// pf_extents(&elements, batch, channels, height): pf_multiply_extents of the listed extents.
+#define pf_extents(product, ...)                                             \
+  pf_multiply_extents((const int64_t[]){__VA_ARGS__},                        \
+                      (int32_t)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (product))
+
+/// Returns from the calling function, which returns a pf_status, unless `expression` is pf_ok.
+#define PF_TRY(expression)                         \
+  do {                                             \
+    const pf_status pf_try_status = (expression);  \
+    if (pf_try_status != pf_ok) return pf_try_status; \
+  } while (0)
+
+/// Returns `status` from the calling function unless `condition` holds.
+#define PF_REQUIRE(condition, status)  \
+  do {                                 \
+    if (!(condition)) return (status); \
+  } while (0)
+
+static inline bool pf_writing_is_valid(pf_writing writing) {
+  return writing == pf_overwrite || writing == pf_accumulate;
+}
+
+static inline int64_t pf_minimum_of(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t pf_maximum_of(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/// ceil(a / b) and the least multiple of b that isn't below a, for a >= 0 and b > 0.
+static inline int64_t pf_ceiling_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t pf_round_up(int64_t a, int64_t b) { return pf_ceiling_divide(a, b) * b; }
+
+// MARK: Settings of a call
+
+typedef struct pf_settings {
+  int32_t threads;            // at least 1
+  pf_numerics numerics;
+  const pf_kernels *kernels;  // of the instruction set in use
+} pf_settings;
+
+/// Reads a context, once, at the entry of a call. pf_error_value for a field out of range, pf_error_isa for an
+/// instruction set that this machine lacks.
+pf_status pf_read_context(const pf_context *context, pf_settings *settings);
+
+// MARK: Threads
+
+/// Work on the items begin ..< end of a range. `part` numbers the pieces from 0: two pieces that run at the same time have
+/// different numbers, so it may index scratch memory.
+typedef void (*pf_range_function)(void *argument, int64_t begin, int64_t end, int32_t part);
+
+/// How many pieces pf_parallel cuts `count` items into: as many as there are threads, fewer where a piece would come to
+/// less than about 20 microseconds; at least 1. `operations` is the cost of one item in floating-point operations, with
+/// eight for each float that comes from or goes to memory beyond the caches.
+int32_t pf_parallel_parts(const pf_settings *settings, int64_t count, double operations);
+
+/// Cuts 0 ..< count into `parts` contiguous pieces as even as possible and runs each once, in parallel where there are
+/// threads. No result may depend on `parts`: an item's result must be a function of the item alone.
+void pf_parallel_in(int32_t parts, int64_t count, pf_range_function function, void *argument);
+
+/// pf_parallel_in with pf_parallel_parts.
+void pf_parallel(const pf_settings *settings, int64_t count, double operations, pf_range_function function,
+                 void *argument);
+
+/// The first item of piece `part` of `parts`.
+static inline int64_t pf_piece_begin(int64_t count, int32_t part, int32_t parts) {
+  const int64_t quotient = count / parts, remainder = count % parts;
+  return quotient * part + pf_minimum_of(part, remainder);
+}
+
+// MARK: Workspace
+
+/// pf_memory_allocate for `count` floats (at least 1); NULL if the system gives none.
+static inline float *pf_allocate_floats(int64_t count) {
+  return (float *)pf_memory_allocate((size_t)count * sizeof(float));
+}
+
+#endif
