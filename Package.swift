@@ -61,7 +61,9 @@ let package = Package(
             cSettings: [optimised, .headerSearchPath(".")]
                 + (openMP.map { [.unsafeFlags($0.compile), .define("PF_OPENMP")] } ?? []),
             linkerSettings: openMP?.link ?? []),
-        .target(name: "CDigits", path: "Sources/CDigits"),
+        .target(
+            name: "CDigits", path: "Sources/CDigits",
+            exclude: ["ATTRIBUTION.md", "make-idx.py", "images.idx3-ubyte", "labels.idx1-ubyte"]),
         .systemLibrary(
             name: "CZlib", path: "Sources/CZlib", pkgConfig: "zlib",
             providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
