@@ -67,7 +67,8 @@ let package = Package(
         .systemLibrary(
             name: "CZlib", path: "Sources/CZlib", pkgConfig: "zlib",
             providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
-        .target(name: "Permafrost", dependencies: ["CKernels", "CDigits", "CZlib"]),
+        .target(name: "CThreadState", path: "Sources/CThreadState"),
+        .target(name: "Permafrost", dependencies: ["CKernels", "CThreadState", "CDigits", "CZlib"]),
         .executableTarget(
             name: "PermafrostCLI",
             dependencies: ["Permafrost", .product(name: "ArgumentParser", package: "swift-argument-parser")]),

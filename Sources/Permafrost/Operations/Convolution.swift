@@ -1,0 +1,118 @@
+import CKernels
+
+private final class Convolution2dNode: Node {
+    private var problem: pf_convolution2d
+    private var input: Tensor?, weight: Tensor?
+    private let inputShape: Shape, weightShape: Shape
+
+    init(_ problem: pf_convolution2d, _ input: Tensor, _ weight: Tensor, _ bias: Tensor?) {
+        self.problem = problem
+        if weight.node != nil { self.input = input.detached() }
+        if input.node != nil { self.weight = weight.detached() }
+        inputShape = input.shape
+        weightShape = weight.shape
+        super.init(input.node, weight.node, bias?.node)
+    }
+
+    override var operation: String { "conv2d" }
+
+    override func backward(_ gradient: Tensor?, _ pass: BackwardPass) throws {
+        let gradient = gradient!
+        if input0 != nil {
+            let part = Tensor.uninitialized(inputShape)
+            try requireKernel(
+                withKernelContext {
+                    pf_convolution2d_input_gradient(
+                        $0, &problem, gradient.storage.pointer, weight!.storage.pointer, pf_overwrite,
+                        part.storage.pointer)
+                }, "conv2d, input gradient")
+            pass.send(part, to: input0)
+        }
+        if input1 != nil {
+            let part = Tensor.uninitialized(weightShape)
+            try requireKernel(
+                withKernelContext {
+                    pf_convolution2d_weight_gradient(
+                        $0, &problem, input!.storage.pointer, gradient.storage.pointer,
+                        (input1 as? Leaf)?.gradientMask?.pointer, pf_overwrite, part.storage.pointer)
+                }, "conv2d, weight gradient")
+            pass.send(part, to: input1)
+        }
+        if input2 != nil {
+            let part = Tensor.uninitialized([weightShape[0]])
+            try requireKernel(
+                withKernelContext {
+                    pf_convolution2d_bias_gradient(
+                        $0, &problem, gradient.storage.pointer, (input2 as? Leaf)?.gradientMask?.pointer, pf_overwrite,
+                        part.storage.pointer)
+                }, "conv2d, bias gradient")
+            pass.send(part, to: input2)
+        }
+    }
+
+    override func releaseSaved() {
+        input = nil
+        weight = nil
+        isReleased = true
+    }
+}
+
+/// 2-D cross-correlation, as neural networks call convolution.
+///
+/// - Parameters:
+///   - input: [batch, inputChannels, height, width]
+///   - weight: [outputChannels, inputChannels / groups, kernelHeight, kernelWidth]
+///   - bias: [outputChannels], or nil
+/// - Returns: [batch, outputChannels, outputHeight, outputWidth], where each output extent is
+///   ⌊(extent + padding on both sides - dilation * (kernel - 1) - 1) / stride⌋ + 1.
+/// - Throws: `TensorError` when shapes or parameters don't fit, or the output would be empty.
+public func conv2d(
+    _ input: Tensor, _ weight: Tensor, bias: Tensor? = nil, stride: Pair = 1, padding: Padding = 0, dilation: Pair = 1,
+    groups: Int = 1
+) throws -> Tensor {
+    guard weight.rank == 4, weight.count > 0 else {
+        throw TensorError(
+            "conv2d: the weight must be [output channels, input channels / groups, height, width], not \(weight.shape)")
+    }
+    guard groups >= 1, weight.shape[0] % groups == 0 else {
+        throw TensorError("conv2d: \(groups) groups can't divide \(weight.shape[0]) output channels")
+    }
+    let channels = weight.shape[1] * groups
+    guard input.rank == 4, input.shape[1] == channels else {
+        throw TensorError(
+            "conv2d: the input must be [batch, \(channels), height, width] for a weight of shape \(weight.shape) and "
+                + "\(groups) group\(groups == 1 ? "" : "s"), not \(input.shape)")
+    }
+    if let bias, bias.shape != [weight.shape[0]] {
+        throw TensorError("conv2d: the bias must be of shape [\(weight.shape[0])], not \(bias.shape)")
+    }
+    guard min(stride.height, stride.width, dilation.height, dilation.width) >= 1 else {
+        throw TensorError("conv2d: stride \(stride) and dilation \(dilation) must be at least 1")
+    }
+    guard min(padding.top, padding.bottom, padding.left, padding.right) >= 0 else {
+        throw TensorError("conv2d: padding \(padding) must not be negative")
+    }
+    var problem = pf_convolution2d(
+        batch: Int64(input.shape[0]), input_channels: Int64(channels), input_height: Int64(input.shape[2]),
+        input_width: Int64(input.shape[3]), output_channels: Int64(weight.shape[0]),
+        kernel_height: Int64(weight.shape[2]), kernel_width: Int64(weight.shape[3]),
+        stride_height: Int64(stride.height), stride_width: Int64(stride.width), padding_top: Int64(padding.top),
+        padding_bottom: Int64(padding.bottom), padding_left: Int64(padding.left), padding_right: Int64(padding.right),
+        dilation_height: Int64(dilation.height), dilation_width: Int64(dilation.width), groups: Int64(groups))
+    var height: Int64 = 0
+    var width: Int64 = 0
+    guard pf_convolution2d_output_size(&problem, &height, &width) == pf_ok else {
+        throw TensorError(
+            "conv2d: a kernel of \(weight.shape[2])x\(weight.shape[3]) with stride \(stride), padding \(padding) and "
+                + "dilation \(dilation) gives no output on an input of shape \(input.shape)")
+    }
+    var result = Tensor.uninitialized([input.shape[0], weight.shape[0], Int(height), Int(width)])
+    try requireKernel(
+        withKernelContext {
+            pf_convolution2d_forward(
+                $0, &problem, input.storage.pointer, weight.storage.pointer, bias?.storage.pointer,
+                result.storage.pointer)
+        }, "conv2d")
+    if Tensor.records(input, weight, bias) { result.node = Convolution2dNode(problem, input, weight, bias) }
+    return result
+}
