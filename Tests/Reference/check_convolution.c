@@ -1,0 +1,419 @@
+#include "check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { most_attempts = 32 };
+
+typedef enum block {
+  block_input, block_weight, block_bias, block_output_gradient,  // clean operands
+  block_masked_input, block_masked_output_gradient,              // for the masked weight gradient, poisoned
+  block_masked_bias_output_gradient,                             // for the masked bias gradient, poisoned
+  block_weight_mask, block_bias_mask,
+  block_count,
+} block;
+
+enum { result_forward, result_input_gradient, result_weight_gradient, result_bias_gradient, result_count };
+
+typedef struct task {
+  ref_checker *checker;
+  ref_convolution problem;
+  int64_t output_height, output_width;
+  int64_t input_count, weight_count, output_count;
+  ref_guarded blocks[block_count];
+  bool has_bias;
+  double *reference[result_count], *magnitude[result_count];
+  float *initial;  // what gradients accumulate onto; as long as the largest
+} task;
+
+static float *floats(const task *t, block which) { return (float *)(void *)t->blocks[which].data; }
+static uint8_t *mask_bytes(const task *t, block which) { return t->blocks[which].data; }
+
+static int64_t result_elements(const task *t, int result) {
+  const int64_t counts[] = {t->output_count, t->input_count, t->weight_count, t->problem.output_channels};
+  return counts[result];
+}
+
+// MARK: Features
+
+static const char *const feature_names[ref_feature_count] = {
+    "pointwise", "strided pointwise", "depthwise", "depth multiplier", "grouped", "strided", "stride over kernel",
+    "dilated", "asymmetric padding", "padding over kernel", "kernel over image", "one-dimensional", "same 3x3",
+    "few channels", "odd channels", "many channels", "many pixels", "single image", "empty batch", "mask: scattered",
+    "mask: filters", "mask: channels", "mask: taps", "mask: all frozen", "mask: none frozen", "mask: one frozen",
+    "mask: one trainable", "poisoned"};
+
+const char *ref_feature_name(ref_feature feature) {
+  return feature >= 0 && feature < ref_feature_count ? feature_names[feature] : "unknown";
+}
+
+static void count_features(ref_report *report, const ref_convolution *p) {
+  bool pointwise = p->kernel_height == 1 && p->kernel_width == 1;
+  bool strided = p->stride_height > 1 || p->stride_width > 1;
+  bool dilated = (p->dilation_height > 1 && p->kernel_height > 1) || (p->dilation_width > 1 && p->kernel_width > 1);
+  bool depthwise = p->groups > 1 && p->groups == p->input_channels;
+  int64_t output_pixels = ref_output_height(p) * ref_output_width(p);
+  int64_t *count = report->features;
+  count[ref_feature_pointwise] += pointwise;
+  count[ref_feature_strided_pointwise] += pointwise && strided;
+  count[ref_feature_depthwise] += depthwise;
+  count[ref_feature_multiplier] += depthwise && p->output_channels > p->groups;
+  count[ref_feature_grouped] += p->groups > 1 && !depthwise;
+  count[ref_feature_strided] += strided;
+  count[ref_feature_stride_over_kernel] += p->stride_height > p->kernel_height && p->stride_width > p->kernel_width;
+  count[ref_feature_dilated] += dilated;
+  count[ref_feature_asymmetric_padding] += p->padding_top != p->padding_bottom || p->padding_left != p->padding_right;
+  count[ref_feature_padding_over_kernel] += p->padding_top >= p->kernel_height || p->padding_left >= p->kernel_width;
+  count[ref_feature_kernel_over_image] += p->kernel_height > p->input_height && p->kernel_width > p->input_width;
+  count[ref_feature_one_dimensional] += p->input_height == 1 || p->input_width == 1;
+  count[ref_feature_same_3x3] += p->kernel_height == 3 && p->kernel_width == 3 && !strided && !dilated &&
+                                 p->padding_top == 1 && p->padding_bottom == 1 && p->padding_left == 1 &&
+                                 p->padding_right == 1;
+  count[ref_feature_few_channels] += p->input_channels <= 4;
+  count[ref_feature_odd_channels] += p->input_channels % 2 == 1 && p->output_channels % 2 == 1;
+  count[ref_feature_many_channels] += p->input_channels > 64 || p->output_channels > 64;
+  count[ref_feature_many_pixels] += p->batch * output_pixels > 1000;
+  count[ref_feature_single_image] += p->batch == 1;
+  count[ref_feature_empty_batch] += p->batch == 0;
+}
+
+static void describe(const ref_convolution *p, char *text, size_t capacity) {
+#define LL(field) (long long)p->field
+  snprintf(text, capacity,
+           "convolution: batch %lld, input %lldx%lldx%lld, output channels %lld, kernel %lldx%lld, stride %lldx%lld, "
+           "padding %lld,%lld,%lld,%lld (top, bottom, left, right), dilation %lldx%lld, groups %lld",
+           LL(batch), LL(input_channels), LL(input_height), LL(input_width), LL(output_channels), LL(kernel_height),
+           LL(kernel_width), LL(stride_height), LL(stride_width), LL(padding_top), LL(padding_bottom),
+           LL(padding_left), LL(padding_right), LL(dilation_height), LL(dilation_width), LL(groups));
+#undef LL
+}
+
+// MARK: Reach
+
+/// Along one axis: whether output position y, through tap i, meets an input element; it is then y * stride + i * dilation
+/// - padding.
+typedef struct axis {
+  int64_t input, kernel, output, stride, dilation, padding;
+} axis;
+
+static axis vertical(const task *t) {
+  const ref_convolution *p = &t->problem;
+  return (axis){p->input_height, p->kernel_height, t->output_height, p->stride_height, p->dilation_height,
+                p->padding_top};
+}
+
+static axis horizontal(const task *t) {
+  const ref_convolution *p = &t->problem;
+  return (axis){p->input_width, p->kernel_width, t->output_width, p->stride_width, p->dilation_width, p->padding_left};
+}
+
+/// How many of the axis's output positions, input positions and taps take part in any product.
+static void count_reached(const axis *a, int64_t reached[3]) {
+  size_t bytes = (size_t)(a->output + a->input + a->kernel);
+  bool *output = memset(ref_allocate(bytes), 0, bytes), *input = output + a->output, *tap = input + a->input;
+  for (int64_t y = 0; y < a->output; y++)
+    for (int64_t i = 0; i < a->kernel; i++) {
+      int64_t x = y * a->stride + i * a->dilation - a->padding;
+      if (x >= 0 && x < a->input) output[y] = input[x] = tap[i] = true;
+    }
+  reached[0] = reached[1] = reached[2] = 0;
+  for (int64_t k = 0; k < a->output; k++) reached[0] += output[k];
+  for (int64_t k = 0; k < a->input; k++) reached[1] += input[k];
+  for (int64_t k = 0; k < a->kernel; k++) reached[2] += tap[k];
+  free(output);
+}
+
+static bool meets(const axis *a, int64_t x, int64_t tap) {
+  int64_t distance = x + a->padding - tap * a->dilation;
+  return distance >= 0 && distance % a->stride == 0 && distance / a->stride < a->output;
+}
+
+/// Whether most elements that receive any product are 0 all the same.
+static bool mostly_zero(const task *t) {
+  const ref_convolution *p = &t->problem;
+  axis rows = vertical(t), columns = horizontal(t);
+  int64_t by_row[3], by_column[3];
+  count_reached(&rows, by_row);
+  count_reached(&columns, by_column);
+  const int64_t planes[] = {p->batch * p->output_channels, p->batch * p->input_channels,
+                            p->batch ? p->output_channels * (p->input_channels / p->groups) : 0};
+  for (int result = 0; result < result_bias_gradient; result++) {
+    int64_t reached = planes[result] * by_row[result] * by_column[result], elements = result_elements(t, result);
+    int64_t nonzero = 0;
+    for (int64_t k = 0; k < elements; k++) nonzero += t->reference[result][k] != 0;
+    if (nonzero * 2 < reached) return true;
+  }
+  return false;
+}
+
+// MARK: Operands
+
+static void compute_reference(const task *t, const float *const operands[4], double *const results[result_count]) {
+  const ref_convolution *p = &t->problem;
+  const float *input = operands[block_input], *weight = operands[block_weight];
+  const float *output_gradient = operands[block_output_gradient];
+  ref_convolution_forward(p, input, weight, t->has_bias ? operands[block_bias] : NULL, results[result_forward]);
+  ref_convolution_input_gradient(p, output_gradient, weight, results[result_input_gradient]);
+  ref_convolution_weight_gradient(p, input, output_gradient, results[result_weight_gradient]);
+  ref_convolution_bias_gradient(p, output_gradient, results[result_bias_gradient]);
+}
+
+static void draw_operands(task *t) {
+  ref_checker *checker = t->checker;
+  const int64_t counts[] = {t->input_count, t->weight_count, t->problem.output_channels, t->output_count};
+  const int64_t limit = ref_exact_limit(ref_longest_sum(&t->problem));
+  const int64_t limits[] = {limit, limit, ref_initial_limit, limit};
+  const float *clean[4];
+  for (block b = block_input; b <= block_output_gradient; b++)
+    clean[b] = ref_guarded_place(&t->blocks[b], (size_t)counts[b] * sizeof(float), checker->side);
+  int attempts = 0;
+  do {
+    for (block b = block_input; b <= block_output_gradient; b++)
+      ref_draw_values(checker, floats(t, b), counts[b], limits[b]);
+    compute_reference(t, clean, t->reference);
+  } while (mostly_zero(t) && ++attempts < most_attempts);
+  checker->report.mistrusted += attempts == most_attempts;
+
+  if (!ref_checker_is_exact(checker)) {
+    float *absolute[4];
+    for (block b = block_input; b <= block_output_gradient; b++) absolute[b] = ref_absolute_values(clean[b], counts[b]);
+    compute_reference(t, (const float *const *)absolute, t->magnitude);
+    for (block b = block_input; b <= block_output_gradient; b++) free(absolute[b]);
+  }
+  int64_t longest = 0;
+  for (int result = result_input_gradient; result < result_count; result++)
+    if (result_elements(t, result) > longest) longest = result_elements(t, result);
+  t->initial = ref_allocate((size_t)longest * sizeof *t->initial);
+  ref_draw_values(checker, t->initial, longest, ref_initial_limit);
+}
+
+// MARK: Masks
+
+static void draw_weight_mask(task *t) {
+  ref_checker *checker = t->checker;
+  ref_random *random = &checker->random;
+  const ref_convolution *p = &t->problem;
+  int64_t filters = p->output_channels, channels = p->input_channels / p->groups;
+  int64_t taps = p->kernel_height * p->kernel_width;
+  uint8_t *mask = ref_guarded_place(&t->blocks[block_weight_mask], (size_t)t->weight_count, checker->side);
+  ref_feature kind = (ref_feature)ref_random_between(random, ref_feature_mask_scattered, ref_feature_mask_all_but_one);
+  checker->report.features[kind]++;
+  switch (kind) {
+    case ref_feature_mask_scattered: ref_draw_mask(random, ref_scatter_some, mask, t->weight_count); return;
+    case ref_feature_mask_all: ref_draw_mask(random, ref_scatter_all, mask, t->weight_count); return;
+    case ref_feature_mask_none: ref_draw_mask(random, ref_scatter_none, mask, t->weight_count); return;
+    case ref_feature_mask_one: ref_draw_mask(random, ref_scatter_one, mask, t->weight_count); return;
+    case ref_feature_mask_all_but_one: ref_draw_mask(random, ref_scatter_all_but_one, mask, t->weight_count); return;
+    default: break;
+  }
+  // One drawn mask along the filters, the input channels or the taps, the same along the other axes.
+  int64_t length = kind == ref_feature_mask_filters ? filters : kind == ref_feature_mask_channels ? channels : taps;
+  uint8_t *line = ref_allocate((size_t)length);
+  ref_draw_mask(random, ref_scatter_some, line, length);
+  for (int64_t o = 0, k = 0; o < filters; o++)
+    for (int64_t c = 0; c < channels; c++)
+      for (int64_t tap = 0; tap < taps; tap++, k++)
+        mask[k] = line[kind == ref_feature_mask_filters ? o : kind == ref_feature_mask_channels ? c : tap];
+  free(line);
+}
+
+/// Whether every weight that input channel `channel` meets through tap (i, j) is frozen.
+static bool tap_frozen(const task *t, int64_t channel, int64_t i, int64_t j) {
+  const ref_convolution *p = &t->problem;
+  int64_t group_inputs = p->input_channels / p->groups, group_outputs = p->output_channels / p->groups;
+  int64_t first = channel / group_inputs * group_outputs, taps = p->kernel_height * p->kernel_width;
+  for (int64_t o = first; o < first + group_outputs; o++)
+    if (mask_bytes(t, block_weight_mask)[(o * group_inputs + channel % group_inputs) * taps + i * p->kernel_width + j])
+      return false;
+  return true;
+}
+
+/// Plants poison in the masked weight gradient's input wherever it reaches frozen weights alone. Outside of exact
+/// numerics an algorithm may mix the taps of a channel, so there the whole channel must be frozen.
+static void poison_input(task *t) {
+  const ref_convolution *p = &t->problem;
+  ref_random *random = &t->checker->random;
+  axis rows = vertical(t), columns = horizontal(t);
+  bool mixes_taps = t->checker->check->numerics != ref_numerics_exact;
+  int64_t taps = p->kernel_height * p->kernel_width, pixels = p->input_height * p->input_width;
+  bool *frozen = ref_allocate((size_t)taps);
+  for (int64_t c = 0; c < p->input_channels; c++) {
+    for (int64_t tap = 0; tap < taps; tap++) frozen[tap] = tap_frozen(t, c, tap / p->kernel_width, tap % p->kernel_width);
+    for (int64_t n = 0; n < p->batch; n++)
+      for (int64_t pixel = 0; pixel < pixels; pixel++) {
+        if (!ref_random_once_in(random, 4)) continue;
+        bool harmless = true;
+        for (int64_t i = 0; i < p->kernel_height && harmless; i++) {
+          if (!mixes_taps && !meets(&rows, pixel / p->input_width, i)) continue;
+          for (int64_t j = 0; j < p->kernel_width && harmless; j++)
+            harmless = frozen[i * p->kernel_width + j] || (!mixes_taps && !meets(&columns, pixel % p->input_width, j));
+        }
+        if (!harmless) continue;
+        floats(t, block_masked_input)[(n * p->input_channels + c) * pixels + pixel] = ref_draw_poison(random);
+        t->checker->report.poisoned++;
+      }
+  }
+  free(frozen);
+}
+
+/// Plants poison in a copy of the output gradient, in channels all of whose `length` mask elements are frozen.
+static void poison_output_gradient(task *t, block which, const uint8_t *mask, int64_t length) {
+  const ref_convolution *p = &t->problem;
+  ref_random *random = &t->checker->random;
+  int64_t pixels = t->output_height * t->output_width;
+  for (int64_t o = 0; o < p->output_channels; o++) {
+    bool frozen = true;
+    for (int64_t k = 0; k < length; k++) frozen = frozen && !mask[o * length + k];
+    for (int64_t n = 0; frozen && n < p->batch; n++)
+      for (int64_t pixel = 0; pixel < pixels; pixel++)
+        if (ref_random_once_in(random, 4)) {
+          floats(t, which)[(n * p->output_channels + o) * pixels + pixel] = ref_draw_poison(random);
+          t->checker->report.poisoned++;
+        }
+  }
+}
+
+static void copy_block(task *t, block from, block to) {
+  size_t bytes = t->blocks[from].bytes;
+  memcpy(ref_guarded_place(&t->blocks[to], bytes, t->checker->side), t->blocks[from].data, bytes);
+}
+
+static void draw_masks(task *t) {
+  ref_checker *checker = t->checker;
+  const ref_convolution *p = &t->problem;
+  draw_weight_mask(t);
+  uint8_t *bias_mask = ref_guarded_place(&t->blocks[block_bias_mask], (size_t)p->output_channels, checker->side);
+  ref_scatter scatter = (ref_scatter)ref_random_between(&checker->random, ref_scatter_none, ref_scatter_all_but_one);
+  ref_draw_mask(&checker->random, scatter, bias_mask, p->output_channels);
+
+  copy_block(t, block_input, block_masked_input);
+  copy_block(t, block_output_gradient, block_masked_output_gradient);
+  copy_block(t, block_output_gradient, block_masked_bias_output_gradient);
+  int64_t before = checker->report.poisoned;
+  poison_input(t);
+  poison_output_gradient(t, block_masked_output_gradient, mask_bytes(t, block_weight_mask),
+                         t->weight_count / p->output_channels);
+  poison_output_gradient(t, block_masked_bias_output_gradient, bias_mask, 1);
+  checker->report.features[ref_feature_poisoned] += checker->report.poisoned > before;
+}
+
+// MARK: Calls
+
+static int32_t invoke_forward(const void *state, const ref_context *context, const uint8_t *mask, bool accumulate,
+                              float *result) {
+  (void)mask, (void)accumulate;
+  const task *t = state;
+  return t->checker->kernels->forward(context, &t->problem, floats(t, block_input), floats(t, block_weight),
+                                      t->has_bias ? floats(t, block_bias) : NULL, result);
+}
+
+static int32_t invoke_input_gradient(const void *state, const ref_context *context, const uint8_t *mask,
+                                     bool accumulate, float *result) {
+  (void)mask;
+  const task *t = state;
+  return t->checker->kernels->input_gradient(context, &t->problem, floats(t, block_output_gradient),
+                                             floats(t, block_weight), accumulate, result);
+}
+
+static int32_t invoke_weight_gradient(const void *state, const ref_context *context, const uint8_t *mask,
+                                      bool accumulate, float *result) {
+  const task *t = state;
+  return t->checker->kernels->weight_gradient(
+      context, &t->problem, floats(t, mask ? block_masked_input : block_input),
+      floats(t, mask ? block_masked_output_gradient : block_output_gradient), mask, accumulate, result);
+}
+
+static int32_t invoke_bias_gradient(const void *state, const ref_context *context, const uint8_t *mask,
+                                    bool accumulate, float *result) {
+  const task *t = state;
+  return t->checker->kernels->bias_gradient(
+      context, &t->problem, floats(t, mask ? block_masked_bias_output_gradient : block_output_gradient), mask,
+      accumulate, result);
+}
+
+static ref_result result_of(const task *t, int which) {
+  const ref_convolution *p = &t->problem;
+  static const char *const names[] = {"forward", "input gradient", "weight gradient", "bias gradient"};
+  ref_result r = {.name = names[which], .rows = 1, .columns = result_elements(t, which), .axes = 4,
+                  .reference = t->reference[which], .magnitude = t->magnitude[which],
+                  .terms = ref_longest_sum(p) + 1, .state = t};
+  r.stride = r.columns;
+  switch (which) {
+    case result_forward:
+      r.invoke = invoke_forward;
+      memcpy(r.shape, (int64_t[]){p->batch, p->output_channels, t->output_height, t->output_width}, sizeof r.shape);
+      break;
+    case result_input_gradient:
+      r.invoke = invoke_input_gradient;
+      memcpy(r.shape, (int64_t[]){p->batch, p->input_channels, p->input_height, p->input_width}, sizeof r.shape);
+      break;
+    case result_weight_gradient:
+      r.invoke = invoke_weight_gradient;
+      memcpy(r.shape, (int64_t[]){p->output_channels, p->input_channels / p->groups, p->kernel_height, p->kernel_width},
+             sizeof r.shape);
+      break;
+    default:
+      r.invoke = invoke_bias_gradient;
+      r.axes = 1;
+      r.shape[0] = p->output_channels;
+  }
+  return r;
+}
+
+static void check_on(task *t, int32_t isa) {
+  ref_result results[result_count];
+  for (int which = 0; which < result_count; which++) results[which] = result_of(t, which);
+  ref_check_result(t->checker, &results[result_forward], isa, NULL, false, NULL);
+  for (int mode = 0; mode < 2; mode++) {
+    bool accumulate = mode == 1;
+    ref_check_result(t->checker, &results[result_input_gradient], isa, NULL, accumulate, t->initial);
+    ref_check_result(t->checker, &results[result_weight_gradient], isa, NULL, accumulate, t->initial);
+    ref_check_result(t->checker, &results[result_weight_gradient], isa, mask_bytes(t, block_weight_mask), accumulate,
+                     t->initial);
+    ref_check_result(t->checker, &results[result_bias_gradient], isa, NULL, accumulate, t->initial);
+    ref_check_result(t->checker, &results[result_bias_gradient], isa, mask_bytes(t, block_bias_mask), accumulate,
+                     t->initial);
+  }
+}
+
+static void check_problem(task *t, int64_t index) {
+  ref_checker *checker = t->checker;
+  ref_convolution p = ref_random_convolution(checker->check->seed, index);
+  t->problem = p;
+  t->output_height = ref_output_height(&p), t->output_width = ref_output_width(&p);
+  t->input_count = ref_input_count(&p), t->weight_count = ref_weight_count(&p);
+  t->output_count = ref_output_count(&p);
+  char shape[512];
+  describe(&p, shape, sizeof shape);
+  ref_checker_begin(checker, index, shape);
+  count_features(&checker->report, &p);
+
+  int64_t height = -1, width = -1;
+  int32_t status = checker->kernels->output_size(&p, &height, &width);
+  if (status != 0 || height != t->output_height || width != t->output_width)
+    ref_checker_fail(checker, checker->check->isa, "  output size: status %d, got %lldx%lld, expected %lldx%lld", status,
+                     (long long)height, (long long)width, (long long)t->output_height, (long long)t->output_width);
+
+  t->has_bias = ref_random_once_in(&checker->random, 2);
+  for (int result = 0; result < result_count; result++) {
+    t->reference[result] = ref_allocate((size_t)result_elements(t, result) * sizeof(double));
+    t->magnitude[result] = ref_allocate((size_t)result_elements(t, result) * sizeof(double));
+  }
+  draw_operands(t);
+  draw_masks(t);
+  for (block b = 0; b < block_count; b++) ref_guarded_seal(&t->blocks[b]);
+  for (int32_t isa = 1; isa < ref_isa_limit; isa++)
+    if (checker->kernels->isa_supported(isa) && (checker->check->isa == 0 || checker->check->isa == isa))
+      check_on(t, isa);
+  for (int result = 0; result < result_count; result++) free(t->reference[result]), free(t->magnitude[result]);
+  free(t->initial);
+}
+
+ref_report ref_check_convolutions(const ref_kernels *kernels, const ref_check *check) {
+  ref_checker checker = ref_checker_make(kernels, check);
+  task t = {.checker = &checker};
+  for (int64_t done = 0; ref_checker_continues(&checker, done); done++) check_problem(&t, check->first + done);
+  for (block b = 0; b < block_count; b++) ref_guarded_free(&t.blocks[b]);
+  return ref_checker_finish(&checker);
+}

@@ -1,0 +1,232 @@
+// Random shapes. Uniform ones would almost never meet the cases that break kernels, so most problems come from a family
+// that aims at one such case, with its other sizes at random.
+
+#include "CReference.h"
+#include "random.h"
+
+#define COUNT(list) ((int64_t)(sizeof(list) / sizeof((list)[0])))
+#define PICK(random, list) ((list)[ref_random_between(random, 0, COUNT(list) - 1)])
+
+// Around the register tiles' extents (6, 14, 16, 32) and the vectors' (4, 8, 16), and one beyond each.
+static const int64_t tile_channels[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 24, 28, 29, 31, 32, 33, 48, 63, 64, 65};
+static const int64_t extents[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 14, 15, 16, 17, 23, 28, 31, 32, 33, 47, 48, 49, 65};
+static const int64_t deep_channels[] = {96, 127, 128, 129, 192, 255, 256, 257, 320, 384, 511, 513, 640};
+
+static int64_t between(ref_random *r, int64_t low, int64_t high) { return ref_random_between(r, low, high); }
+
+static void set_kernel(ref_convolution *p, int64_t height, int64_t width) {
+  p->kernel_height = height;
+  p->kernel_width = width;
+}
+
+static void set_image(ref_convolution *p, int64_t height, int64_t width) {
+  p->input_height = height;
+  p->input_width = width;
+}
+
+static void set_stride(ref_convolution *p, int64_t height, int64_t width) {
+  p->stride_height = height;
+  p->stride_width = width;
+}
+
+static void set_dilation(ref_convolution *p, int64_t height, int64_t width) {
+  p->dilation_height = height;
+  p->dilation_width = width;
+}
+
+static void set_channels(ref_convolution *p, int64_t groups, int64_t group_inputs, int64_t group_outputs) {
+  p->groups = groups;
+  p->input_channels = groups * group_inputs;
+  p->output_channels = groups * group_outputs;
+}
+
+/// Padding between 0 and `most` on each side, half of the time the same on all four.
+static void pad(ref_random *r, ref_convolution *p, int64_t most) {
+  p->padding_top = p->padding_bottom = p->padding_left = p->padding_right = between(r, 0, most);
+  if (ref_random_once_in(r, 2)) {
+    p->padding_bottom = between(r, 0, most);
+    p->padding_left = between(r, 0, most);
+    p->padding_right = between(r, 0, most);
+  }
+}
+
+static void draw_general(ref_random *r, ref_convolution *p) {
+  set_channels(p, ref_random_once_in(r, 3) ? between(r, 1, 4) : 1, between(r, 1, 9), between(r, 1, 9));
+  set_kernel(p, between(r, 1, 5), between(r, 1, 5));
+  set_image(p, between(r, 1, 14), between(r, 1, 20));
+  set_stride(p, between(r, 1, 3), between(r, 1, 3));
+  set_dilation(p, between(r, 1, 3), between(r, 1, 3));
+  pad(r, p, 4);
+}
+
+static void draw_same_3x3(ref_random *r, ref_convolution *p) {
+  set_channels(p, 1, PICK(r, tile_channels), PICK(r, tile_channels));
+  set_kernel(p, 3, 3);
+  set_image(p, PICK(r, extents), PICK(r, extents));
+  p->padding_top = p->padding_bottom = p->padding_left = p->padding_right = 1;
+}
+
+static void draw_pointwise(ref_random *r, ref_convolution *p) {
+  set_channels(p, 1, PICK(r, tile_channels), PICK(r, tile_channels));
+  set_image(p, between(r, 1, 9), PICK(r, extents));
+  if (ref_random_once_in(r, 8)) pad(r, p, 2);
+}
+
+/// The strided 1x1 weight gradient with few channels went wrong in a widely used library.
+static void draw_strided_pointwise(ref_random *r, ref_convolution *p) {
+  set_channels(p, 1, between(r, 1, 17), between(r, 1, 17));
+  set_image(p, between(r, 1, 19), between(r, 1, 35));
+  set_stride(p, between(r, 2, 3), between(r, 2, 3));
+}
+
+static void draw_depthwise(ref_random *r, ref_convolution *p) {
+  set_channels(p, PICK(r, tile_channels), 1, ref_random_once_in(r, 3) ? between(r, 2, 4) : 1);
+  int64_t kernel = between(r, 1, 7);
+  set_kernel(p, kernel, ref_random_once_in(r, 3) ? between(r, 1, 7) : kernel);
+  set_image(p, between(r, 1, 18), PICK(r, extents));
+  if (ref_random_once_in(r, 3)) set_stride(p, between(r, 1, 3), between(r, 1, 3));
+  if (ref_random_once_in(r, 3)) set_dilation(p, between(r, 1, 3), between(r, 1, 3));
+  pad(r, p, kernel / 2 + 1);
+}
+
+static void draw_grouped(ref_random *r, ref_convolution *p) {
+  static const int64_t sizes[] = {1, 2, 3, 4, 5, 8, 13, 16, 17};
+  set_channels(p, between(r, 2, 9), PICK(r, sizes), PICK(r, sizes));
+  set_kernel(p, between(r, 1, 3), between(r, 1, 3));
+  set_image(p, between(r, 1, 12), PICK(r, extents));
+  if (ref_random_once_in(r, 3)) set_stride(p, 2, 2);
+  pad(r, p, 2);
+}
+
+static void draw_one_dimensional(ref_random *r, ref_convolution *p) {
+  set_channels(p, ref_random_once_in(r, 4) ? between(r, 2, 4) : 1, between(r, 1, 17), between(r, 1, 17));
+  int64_t kernel = between(r, 1, 9), length = between(r, 1, 150), stride = between(r, 1, 3);
+  int64_t dilation = between(r, 1, 4), before = between(r, 0, kernel), after = between(r, 0, kernel);
+  if (ref_random_once_in(r, 2)) {
+    set_kernel(p, 1, kernel), set_image(p, 1, length), set_stride(p, 1, stride), set_dilation(p, 1, dilation);
+    p->padding_left = before, p->padding_right = after;
+  } else {
+    set_kernel(p, kernel, 1), set_image(p, length, 1), set_stride(p, stride, 1), set_dilation(p, dilation, 1);
+    p->padding_top = before, p->padding_bottom = after;
+  }
+}
+
+static void draw_first_layer(ref_random *r, ref_convolution *p) {
+  static const int64_t kernels[] = {3, 5, 7, 11};
+  int64_t kernel = PICK(r, kernels), stride = between(r, 1, 4);
+  set_channels(p, 1, between(r, 1, 4), PICK(r, tile_channels));
+  set_kernel(p, kernel, kernel);
+  set_image(p, between(r, 5, 24), between(r, 5, 40));
+  set_stride(p, stride, stride);
+  pad(r, p, kernel / 2);
+}
+
+static void draw_kernel_over_image(ref_random *r, ref_convolution *p) {
+  set_channels(p, 1, between(r, 1, 17), between(r, 1, 17));
+  set_image(p, between(r, 1, 4), between(r, 1, 4));
+  set_kernel(p, p->input_height + between(r, 1, 3), p->input_width + between(r, 1, 3));
+  p->padding_top = between(r, 1, 3), p->padding_bottom = between(r, 2, 3);
+  p->padding_left = between(r, 1, 3), p->padding_right = between(r, 2, 3);
+}
+
+static void draw_padding_over_kernel(ref_random *r, ref_convolution *p) {
+  set_channels(p, 1, between(r, 1, 17), between(r, 1, 17));
+  set_image(p, between(r, 1, 9), between(r, 1, 18));
+  set_kernel(p, between(r, 1, 3), between(r, 1, 3));
+  p->padding_top = p->kernel_height + between(r, 0, 3), p->padding_bottom = between(r, 0, 5);
+  p->padding_left = between(r, 0, 5), p->padding_right = p->kernel_width + between(r, 0, 3);
+  set_stride(p, between(r, 1, 2), between(r, 1, 2));
+}
+
+static void draw_stride_over_kernel(ref_random *r, ref_convolution *p) {
+  set_channels(p, 1, between(r, 1, 17), between(r, 1, 17));
+  set_kernel(p, between(r, 1, 3), between(r, 1, 3));
+  set_stride(p, p->kernel_height + between(r, 1, 3), p->kernel_width + between(r, 1, 3));
+  set_image(p, between(r, 3, 20), between(r, 3, 40));
+  pad(r, p, 2);
+}
+
+static void draw_dilated(ref_random *r, ref_convolution *p) {
+  set_channels(p, 1, PICK(r, tile_channels), PICK(r, tile_channels));
+  set_kernel(p, 3, 3);
+  set_dilation(p, between(r, 1, 6), between(r, 2, 6));
+  set_image(p, between(r, 2, 17), PICK(r, extents));
+  if (ref_random_once_in(r, 4)) set_stride(p, 2, 2);
+  pad(r, p, p->dilation_width);
+}
+
+/// Sums longer than a cache block of the inner dimension.
+static void draw_deep(ref_random *r, ref_convolution *p) {
+  bool swap = ref_random_once_in(r, 2);
+  int64_t many = PICK(r, deep_channels), few = between(r, 1, 40);
+  set_channels(p, 1, swap ? few : many, swap ? many : few);
+  if (ref_random_once_in(r, 2)) set_kernel(p, 3, 3), pad(r, p, 1);
+  set_image(p, between(r, 1, 8), between(r, 1, 9));
+}
+
+/// More pixels than one block or one thread takes.
+static void draw_many_pixels(ref_random *r, ref_convolution *p) {
+  set_channels(p, 1, between(r, 1, 9), between(r, 1, 9));
+  int64_t kernel = between(r, 1, 3);
+  set_kernel(p, kernel, kernel);
+  set_image(p, between(r, 24, 70), between(r, 24, 70));
+  if (ref_random_once_in(r, 3)) set_stride(p, 2, 2);
+  pad(r, p, kernel / 2);
+}
+
+static void draw_empty_batch(ref_random *r, ref_convolution *p) {
+  draw_general(r, p);
+  p->batch = 0;
+}
+
+typedef void family(ref_random *, ref_convolution *);
+
+static bool acceptable(const ref_convolution *p, int64_t work) {
+  return ref_output_height(p) > 0 && ref_output_width(p) > 0 && ref_multiplications(p) <= work;
+}
+
+ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
+  static family *const families[] = {
+      draw_general, draw_general, draw_general, draw_same_3x3, draw_same_3x3, draw_same_3x3, draw_pointwise,
+      draw_pointwise, draw_strided_pointwise, draw_depthwise, draw_depthwise, draw_grouped, draw_one_dimensional,
+      draw_first_layer, draw_kernel_over_image, draw_padding_over_kernel, draw_stride_over_kernel, draw_dilated,
+      draw_deep, draw_many_pixels};
+  ref_random random = ref_random_for(seed, index, 0);
+  // Half of the problems are small, so that there can be many; a few are large enough for several blocks and threads.
+  static const int64_t work[] = {30000, 30000, 30000, 30000, 150000, 150000, 400000, 1200000};
+  family *draw = ref_random_once_in(&random, 64) ? draw_empty_batch : PICK(&random, families);
+  int64_t most_work = PICK(&random, work);
+  for (;;) {
+    for (int attempt = 0; attempt < 100; attempt++) {
+      ref_convolution p = {.batch = ref_random_once_in(&random, 2) ? 1 : between(&random, 2, 6), .groups = 1};
+      set_kernel(&p, 1, 1);
+      set_stride(&p, 1, 1);
+      set_dilation(&p, 1, 1);
+      draw(&random, &p);
+      if (acceptable(&p, most_work)) return p;
+    }
+    most_work *= 4;  // no problem of this family is that small
+  }
+}
+
+ref_product ref_random_product(uint64_t seed, int64_t index) {
+  static const int64_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 27, 28, 31, 32, 33, 48, 63, 64, 65, 100};
+  static const int64_t large[] = {127, 128, 129, 255, 256, 257, 300, 511, 513, 1025};
+  ref_random random = ref_random_for(seed, index, 0);
+  int64_t *extent[3];
+  ref_product p = {0};
+  extent[0] = &p.rows, extent[1] = &p.columns, extent[2] = &p.inner;
+  do {
+    for (int axis = 0; axis < 3; axis++) *extent[axis] = PICK(&random, sizes);
+    if (ref_random_once_in(&random, 3)) *extent[between(&random, 0, 2)] = PICK(&random, large);
+    if (ref_random_once_in(&random, 32)) p.rows = 0;
+    if (ref_random_once_in(&random, 32)) p.inner = 0;
+  } while (p.rows * p.columns * p.inner > 600000);
+  p.transpose_a = ref_random_once_in(&random, 2);
+  p.transpose_b = ref_random_once_in(&random, 2);
+  bool gaps = ref_random_once_in(&random, 2);
+  p.stride_a = (p.transpose_a ? p.rows : p.inner) + (gaps ? between(&random, 0, 5) : 0);
+  p.stride_b = (p.transpose_b ? p.inner : p.columns) + (gaps ? between(&random, 0, 5) : 0);
+  p.stride_result = p.columns + (gaps ? between(&random, 0, 5) : 0);
+  return p;
+}
