@@ -41,7 +41,8 @@ public enum ElementSelection {
             }
         case .ones(in: let chosen):
             guard chosen.shape == shape else {
-                throw FreezeError("\(parameter) has shape \(shape), but the tensor of its frozen elements \(chosen.shape)")
+                throw FreezeError(
+                    "\(parameter) has shape \(shape), but the tensor of its frozen elements \(chosen.shape)")
             }
             offsets = try chosen.withUnsafeBufferPointer { elements in
                 if let odd = elements.firstIndex(where: { $0 != 0 && $0 != 1 }) {

@@ -9,8 +9,8 @@ public enum FreezeRoute: String, CaseIterable, Codable, Sendable {
 
 /// One freeze of some elements of a parameter. Dropping the handle doesn't thaw; `remove()` does.
 ///
-/// A parameter may have several freezes, named or not, on and off. Those that are on hold together: an element is frozen
-/// while at least one of them has it.
+/// A parameter may have several freezes, named or not, on and off. Those that are on hold together: an element is
+/// frozen while at least one of them has it.
 public final class FreezeHandle {
     public let name: String?
     public let route: FreezeRoute

@@ -5,8 +5,8 @@
 ///     conv1.weight[0:8:2,...]      some filters, where they are
 ///     conv1.bias=0                 a whole parameter
 ///
-/// An index may be a number or a slice `start:stop:step`, negative ones count from the end, and `...` stands for all axes
-/// that aren't named; a slice's bounds are clipped to the axis, as in NumPy. Spaces don't matter.
+/// An index may be a number or a slice `start:stop:step`, negative ones count from the end, and `...` stands for all
+/// axes that aren't named; a slice's bounds are clipped to the axis, as in NumPy. Spaces don't matter.
 public struct FreezeSpecification: CustomStringConvertible {
     /// The text as it was given.
     public let description: String
@@ -51,14 +51,15 @@ public struct FreezeSpecification: CustomStringConvertible {
             } else if let index = Self.index(item) {
                 parts[parts.count - 1].append(index)
             } else {
-                throw failure("'\(item)' is neither a whole number nor a slice start:stop:step with a step other than 0")
+                throw failure("'\(item)' is neither a whole number nor a slice start:stop:step (step not 0)")
             }
         }
         leading = parts[0]
         trailing = parts.count == 2 ? parts[1] : nil
     }
 
-    private static let expectation = "expected a parameter, indices in brackets and a value, as in conv1.weight[0,1,2,1]=1"
+    private static let expectation =
+        "expected a parameter, indices in brackets and a value, as in conv1.weight[0,1,2,1]=1"
 
     private static func index(_ text: Substring) -> (any AxisIndex)? {
         let parts = text.split(separator: ":", omittingEmptySubsequences: false)
@@ -98,8 +99,8 @@ public struct FreezeSpecification: CustomStringConvertible {
 
     /// Freezes the elements in one of `parameters`, such as a module's `namedParameters()`.
     ///
-    /// - Throws: `FreezeError`: no such parameter (it lists those there are), an index out of range (it names the axis and
-    ///   its size), a selection that matches nothing, an element that is frozen at another value.
+    /// - Throws: `FreezeError`: no such parameter (it lists those there are), an index out of range (it names the axis
+    ///   and its size), a selection that matches nothing, an element that is frozen at another value.
     @discardableResult
     public func apply(
         to parameters: [(String, Parameter)], route: FreezeRoute = .mask, name: String? = nil

@@ -2,9 +2,10 @@ import CKernels
 
 /// Which elements of a parameter are frozen, and at what: the union of the freezes that are on.
 ///
-/// A mask never changes; freezing and thawing replace a parameter's mask. It is always explicit, never inferred from a
-/// value or a gradient that happens to be zero. A frozen element's gradient is +0.0, selected and never multiplied, so a
-/// NaN in the raw gradient goes nowhere; its value is one that no optimizer writes and every assignment re-asserts.
+/// A mask never changes; freezing and thawing replace a parameter's mask. It is always explicit, never inferred from
+/// a value or a gradient that happens to be zero. A frozen element's gradient is +0.0, selected and never multiplied,
+/// so a NaN in the raw gradient goes nowhere; its value is one that no optimizer writes and every assignment
+/// re-asserts.
 public final class GradientMask {
     public let shape: Shape
     /// One byte an element, 0 = frozen: what optimizer updates, clipping and averages read.

@@ -15,8 +15,8 @@ extension Parameter {
     ///   - route: who zeroes their gradient.
     ///   - name: shared by freezes that are to be switched together.
     /// - Returns: a handle that thaws exactly these elements.
-    /// - Throws: `FreezeError` when an index is out of range (it names the axis and its size), when nothing is selected,
-    ///   when the value isn't finite, or when an element is frozen at another value; nothing is frozen then.
+    /// - Throws: `FreezeError` when an index is out of range (it names the axis and its size), when nothing is
+    ///   selected, when the value isn't finite, or when an element is frozen at another value; nothing is frozen then.
     @discardableResult
     public func freeze(
         at indices: [any AxisIndex], to value: Float? = nil, route: FreezeRoute = .mask, name: String? = nil
@@ -155,7 +155,8 @@ extension Parameter {
     public func restore(_ records: [FreezeRecord]) throws {
         let restored = try records.map { record in
             guard record.offsets.count == record.values.count else {
-                throw FreezeError("a freeze of \(label) has \(record.offsets.count) elements, but \(record.values.count) values")
+                throw FreezeError(
+                    "a freeze of \(label) has \(record.offsets.count) elements, but \(record.values.count) values")
             }
             if let outside = record.offsets.first(where: { $0 < 0 || $0 >= min(count, Int(Int32.max)) }) {
                 throw FreezeError("a freeze of \(label) has the offset \(outside), but it has \(count) elements")

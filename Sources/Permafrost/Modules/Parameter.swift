@@ -1,7 +1,7 @@
 /// A tensor that training changes: a module's weight, bias, scale or shift.
 ///
-/// It owns its value, its gradient and what is frozen of it. A frozen element keeps its bits through optimizer steps and
-/// through every assignment of `value`; see `freeze(at:to:route:name:)`.
+/// It owns its value, its gradient and what is frozen of it. A frozen element keeps its bits through optimizer steps
+/// and through every assignment of `value`; see `freeze(at:to:route:name:)`.
 public final class Parameter {
     private var stored: Tensor
     let leaf: Leaf
@@ -29,8 +29,8 @@ public final class Parameter {
     /// The number of elements.
     public var count: Int { stored.count }
 
-    /// The elements, outside any tape. Writing in place doesn't copy, unless a tape still holds the old value; the shape
-    /// can't change, and frozen elements keep their values whatever is assigned.
+    /// The elements, outside any tape. Writing in place doesn't copy, unless a tape still holds the old value; the
+    /// shape can't change, and frozen elements keep their values whatever is assigned.
     public var value: Tensor {
         _read { yield stored }
         _modify {
@@ -92,7 +92,8 @@ public final class Parameter {
         }
     }
 
-    /// Adds a hook on the gradient, before it is accumulated into `grad`; a tensor it returns takes the gradient's place.
+    /// Adds a hook on the gradient, before it is accumulated into `grad`; a tensor it returns takes the gradient's
+    /// place.
     @discardableResult
     public func registerHook(_ hook: @escaping (Tensor) throws -> Tensor?) -> HookHandle {
         if leaf.tensorHooks == nil { leaf.tensorHooks = HookList() }

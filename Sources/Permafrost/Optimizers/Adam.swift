@@ -1,6 +1,7 @@
 import CKernels
 
-/// Adam (Kingma and Ba, 2015), with L2 weight decay and AMSGrad (Reddi et al., 2018); PyTorch's arithmetic and defaults.
+/// Adam (Kingma and Ba, 2015), with L2 weight decay and AMSGrad (Reddi et al., 2018); PyTorch's arithmetic and
+/// defaults.
 public class Adam: Optimizer {
     public struct Options: Equatable, Sendable {
         public var learningRate = 0.001
@@ -108,7 +109,8 @@ public final class AdamW: Adam {
 extension Adam.Options: OptimizerOptions {
     static var numbers: [(name: String, path: WritableKeyPath<Self, Double>, range: NumberRange)] {
         [
-            ("learningRate", \.learningRate, .notNegative), ("beta1", \.beta1, .belowOne), ("beta2", \.beta2, .belowOne),
+            ("learningRate", \.learningRate, .notNegative),
+            ("beta1", \.beta1, .belowOne), ("beta2", \.beta2, .belowOne),
             ("epsilon", \.epsilon, .notNegative), ("weightDecay", \.weightDecay, .notNegative),
         ]
     }

@@ -1,5 +1,5 @@
-/// A projection of a parameter's value onto a set, which an optimizer applies after each of its steps; frozen values are
-/// re-asserted afterwards.
+/// A projection of a parameter's value onto a set, which an optimizer applies after each of its steps; frozen values
+/// are re-asserted afterwards.
 public protocol Constraint {
     func project(_ value: inout Tensor) throws
 }

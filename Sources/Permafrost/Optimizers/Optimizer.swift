@@ -37,10 +37,10 @@ public struct ParameterState {
 
 /// Changes parameters by their gradients. Subclasses say how, in `update`.
 ///
-/// `step()` leaves every frozen element's bits alone and keeps its state at +0.0, so that after a thaw an element starts
-/// anew, while its parameter's count of steps goes on. A parameter without a gradient, or that requires none, isn't touched,
-/// nor is one that is wholly frozen. The order of a step: pre-hooks; for each parameter its update, its constraints
-/// and its frozen values; post-hooks.
+/// `step()` leaves every frozen element's bits alone and keeps its state at +0.0, so that after a thaw an element
+/// starts anew, while its parameter's count of steps goes on. A parameter without a gradient, or that requires none,
+/// isn't touched, nor is one that is wholly frozen. The order of a step: pre-hooks; for each parameter its update,
+/// its constraints and its frozen values; post-hooks.
 open class Optimizer: FreezeObserver {
     /// The parameters of each group.
     public final let groups: [[Parameter]]
@@ -83,8 +83,8 @@ open class Optimizer: FreezeObserver {
         set { fatalError("\(type(of: self)) must override learningRates, to set \(newValue)") }
     }
 
-    /// The momentum (or its like, such as Adam's beta1) of each group, for schedules that move it against the learning rate.
-    /// Nil where there is none.
+    /// The momentum (or its like, such as Adam's beta1) of each group, for schedules that move it against the
+    /// learning rate. Nil where there is none.
     open var momenta: [Double]? {
         get { nil }
         set {}
@@ -186,7 +186,7 @@ open class Optimizer: FreezeObserver {
 
     /// Takes over what `stateDictionary()` gave. Frozen elements' state is +0.0 afterwards, whatever was saved.
     ///
-    /// - Throws: `OptimizerError` naming every key that is missing, unexpected or of another shape; nothing changes then.
+    /// - Throws: `OptimizerError` naming every key that is missing, unexpected or misshapen; nothing changes then.
     public final func load(stateDictionary saved: OptimizerState) throws {
         var problems: [String] = []
         var tensors = saved.tensors, numbers = saved.numbers

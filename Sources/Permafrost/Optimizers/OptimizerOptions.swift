@@ -40,7 +40,9 @@ extension OptimizerOptions {
     mutating func set(_ settings: [String: Double]) throws {
         var changed = self
         for (name, path, _) in Self.numbers { changed[keyPath: path] = settings[name] ?? self[keyPath: path] }
-        for (name, path) in Self.flags { changed[keyPath: path] = settings[name].map { $0 != 0 } ?? self[keyPath: path] }
+        for (name, path) in Self.flags {
+            if let flag = settings[name] { changed[keyPath: path] = flag != 0 }
+        }
         try changed.validate()
         self = changed
     }
@@ -57,7 +59,8 @@ extension OptimizerOptions {
 }
 
 extension ParameterState {
-    /// The elements of a buffer for writing, made of zeros on first use. Valid while this state isn't changed otherwise.
+    /// The elements of a buffer for writing, made of zeros on first use. Valid while this state isn't changed
+    /// otherwise.
     mutating func pointer(toBuffer buffer: Int, shape: Shape) -> UnsafeMutablePointer<Float> {
         if buffers[buffer] == nil { buffers[buffer] = .zeros(shape) }
         buffers[buffer]!.makeUnique()

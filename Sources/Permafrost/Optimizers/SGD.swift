@@ -1,7 +1,7 @@
 import CKernels
 
-/// Stochastic gradient descent with momentum, Nesterov's variant and L2 weight decay; PyTorch's arithmetic, where the first
-/// update sets the momentum buffer to the gradient.
+/// Stochastic gradient descent with momentum, Nesterov's variant and L2 weight decay; PyTorch's arithmetic, where the
+/// first update sets the momentum buffer to the gradient.
 public final class SGD: Optimizer {
     public struct Options: Equatable, Sendable {
         public var learningRate: Double
