@@ -1,0 +1,77 @@
+import CKernels
+import CReference
+import Testing
+
+extension KernelTests {
+    @Suite("Convolution") struct Convolution {
+        /// Forward; input gradient in two writing modes; weight and bias gradient in two modes, masked and not.
+        static let resultsPerProblem: Int64 = 11
+
+        @Test("Random integer problems equal the reference on every instruction set")
+        func integers() {
+            let problems: Int64 = 2400
+            var report = run(
+                ref_check_convolutions, named: "convolutions", problems: problems, seed: 2026, data: ref_data_integers)
+            expectPassed(report)
+            expectResults(problems * Self.resultsPerProblem, report)
+            #expect(report.poisoned > 100_000)
+            // A sequence that misses a kind of shape or of mask would prove little about it.
+            for raw in 0..<ref_feature_count.rawValue {
+                let feature = ref_feature(rawValue: raw)
+                let count = ref_report_feature(&report, feature)
+                #expect(count >= 25, "only \(count) problems with: \(String(cString: ref_feature_name(feature)))")
+            }
+        }
+
+        /// Three thread counts, masked and not: the bits are the same, and within the error bound of a sum in any order.
+        @Test("Random fractional problems keep the error bound, and their bits at 1, 2 and 3 threads")
+        func fractions() {
+            let problems: Int64 = 500
+            let report = run(
+                ref_check_convolutions, named: "convolutions", problems: problems, seed: 7, data: ref_data_fractions)
+            expectPassed(report)
+            expectResults(3 * problems * Self.resultsPerProblem, report)
+        }
+
+        @Test("A NaN reaches every trainable element that depends on it")
+        func propagation() throws {
+            let problem = pf_convolution2d(channels: 2, height: 5, width: 6, outputs: 3, kernel: 3, padding: 1)
+            var input = [Float](repeating: 1, count: 2 * 5 * 6)
+            input[1 * 30 + 2 * 6 + 3] = .nan  // channel 1, row 2, column 3
+            let weight = [Float](repeating: 1, count: 3 * 2 * 9)
+            let gradient = [Float](repeating: 1, count: 3 * 5 * 6)
+            for isa in supportedInstructionSets {
+                var context = pf_context(threads: 1, numerics: pf_exact, isa: isa)
+                var output = [Float](repeating: 0, count: gradient.count)
+                var weightGradient = [Float](repeating: 0, count: weight.count)
+                try withUnsafePointer(to: problem) { problem in
+                    try #require(pf_convolution2d_forward(&context, problem, input, weight, nil, &output) == pf_ok)
+                    try #require(
+                        pf_convolution2d_weight_gradient(
+                            &context, problem, input, gradient, nil, pf_overwrite, &weightGradient) == pf_ok)
+                }
+                for (position, value) in output.enumerated() {
+                    let (row, column) = (position % 30 / 6, position % 6)
+                    #expect(value.isNaN == ((1...3).contains(row) && (2...4).contains(column)), "\(name(of: isa))")
+                }
+                for (position, value) in weightGradient.enumerated() {
+                    #expect(value.isNaN == (position % 18 >= 9), "\(name(of: isa)), weight \(position)")
+                }
+            }
+        }
+    }
+}
+
+extension pf_convolution2d {
+    /// A problem with square kernels and the same stride, padding and dilation on both axes.
+    init(
+        batch: Int64 = 1, channels: Int64, height: Int64, width: Int64, outputs: Int64, kernel: Int64, stride: Int64 = 1,
+        padding: Int64 = 0, dilation: Int64 = 1, groups: Int64 = 1
+    ) {
+        self.init(
+            batch: batch, input_channels: channels, input_height: height, input_width: width, output_channels: outputs,
+            kernel_height: kernel, kernel_width: kernel, stride_height: stride, stride_width: stride,
+            padding_top: padding, padding_bottom: padding, padding_left: padding, padding_right: padding,
+            dilation_height: dilation, dilation_width: dilation, groups: groups)
+    }
+}
