@@ -4,8 +4,10 @@
 #include "microkernels/kernels.h"
 #include "microkernels/vector.h"
 #include "microkernels/peak_body.h"
+#include "microkernels/operations_body.h"
 
 void PF_FILL(pf_kernels *kernels) {
   kernels->lanes = PF_LANES;
   kernels->multiply_add_loop = multiply_add_loop;
+  kernels->operations = operation_kernels;
 }

@@ -9,6 +9,7 @@
 #define PF_KERNELS_H
 
 #include "include/CKernels.h"
+#include "microkernels/operation_kernels.h"
 
 typedef struct pf_kernels {
   pf_isa isa;
@@ -17,6 +18,8 @@ typedef struct pf_kernels {
   /// Runs `iterations` rounds of independent multiply-adds in registers; returns a value that depends on all of them, and
   /// stores the number of floating-point operations done.
   float (*multiply_add_loop)(int64_t iterations, int64_t *operations);
+
+  pf_operation_kernels operations;
 } pf_kernels;
 
 void pf_fill_kernels_baseline(pf_kernels *kernels);

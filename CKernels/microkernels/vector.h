@@ -2,6 +2,10 @@
 
 #include <stdint.h>
 
+// A multiplication and an addition are fused where multiply_add says so and nowhere else: bits must not depend on what the
+// compiler finds.
+#pragma clang fp contract(off)
+
 typedef float vector __attribute__((ext_vector_type(PF_LANES)));
 typedef int32_t integers __attribute__((ext_vector_type(PF_LANES)));  // also a comparison's result: -1 or 0 a lane
 
@@ -19,7 +23,6 @@ PF_INLINE vector multiply_add(vector a, vector b, vector c) {
 #if PF_FUSED
   return __builtin_elementwise_fma(a, b, c);
 #else
-#pragma clang fp contract(off)
   return a * b + c;
 #endif
 }

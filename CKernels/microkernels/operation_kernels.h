@@ -1,0 +1,100 @@
+// The leaf functions of the operations other than convolution and matrix multiplication: a part of the table in
+// microkernels/kernels.h. Each runs on one thread, and an element's bits don't depend on where in a range the element lies, so
+// that drivers may cut ranges anywhere.
+
+#ifndef PF_OPERATION_KERNELS_H
+#define PF_OPERATION_KERNELS_H
+
+#include "include/CKernels.h"
+
+enum { pf_unary_count = pf_tanh + 1, pf_binary_count = pf_relu6_backward + 1 };
+
+// The scalars of an optimizer step, rounded to float once, as PyTorch's scalar arguments are.
+typedef struct pf_sgd_scalars {
+  float sign;               // -1 to maximize
+  float weight_decay;       // 0: no decay, and the value isn't read for it
+  float momentum;
+  float gradient_fraction;  // 1 - dampening
+  float negative_learning_rate;
+  bool nesterov, first_step;
+} pf_sgd_scalars;
+
+typedef struct pf_adam_scalars {
+  float sign;
+  float weight_decay;                 // coupled decay; 0: none
+  float value_fraction;               // decoupled decay: 1 - learning_rate * weight_decay; 1: none
+  float first_fraction;               // 1 - beta1
+  float beta2, second_fraction;       // 1 - beta2
+  float correction;                   // sqrt(1 - beta2^step)
+  float epsilon;
+  float negative_step;                // -learning_rate / (1 - beta1^step)
+} pf_adam_scalars;
+
+// A pooling problem with its output extents.
+typedef struct pf_pooling_plan {
+  pf_pooling2d problem;
+  int64_t output_height, output_width;
+} pf_pooling_plan;
+
+// One stretch of a channel: `rows` runs of `columns` elements, `stride` elements from one run's start to the next's.
+typedef struct pf_rows {
+  int64_t rows, stride, columns;
+} pf_rows;
+
+typedef struct pf_operation_kernels {
+  // Elementwise. x and result may be the same; steps are 0 or 1.
+  void (*unary[pf_unary_count])(int64_t count, const float *x, float *result);
+  void (*binary[pf_binary_count])(int64_t count, const float *a, int64_t step_a, const float *b, int64_t step_b,
+                                  float *result);
+  void (*scale)(int64_t count, float scale, float shift, const float *x, float *result);
+  void (*add_scaled)(int64_t count, float scale, const float *x, float *result);
+  void (*mask_gradient)(int64_t count, const uint8_t *gradient_mask, float *gradient);
+
+  // Reductions.
+  double (*sum)(int64_t count, const float *x);
+  void (*add_rows)(pf_rows shape, const float *x, double *sums);  // sums[i] += the sum of column i
+  double (*sum_of_squares)(int64_t count, const float *x, const uint8_t *gradient_mask);
+  float (*maximum)(int64_t count, const float *x);               // count at least 1; NaN if there is one
+  float (*minimum)(int64_t count, const float *x);
+  int64_t (*argmax)(int64_t count, const float *x);
+
+  // Pooling: one plane.
+  void (*max_pool)(const pf_pooling_plan *plan, const float *input, float *output, int32_t *indices);
+  void (*average_pool)(const pf_pooling_plan *plan, const float *input, float *output);
+  void (*average_pool_backward)(const pf_pooling_plan *plan, const float *output_gradient, float *input_gradient);
+
+  // Batch normalisation: a stretch of one channel.
+  double (*rows_sum)(pf_rows shape, const float *x);
+  double (*rows_squares)(pf_rows shape, double mean, const float *x);  // sum of (x - mean)^2
+  void (*rows_normalize)(pf_rows shape, float mean, float factor, float shift, const float *x, float *y);
+  void (*rows_products)(pf_rows shape, float mean, const float *x, const float *y_gradient, double sums[2]);
+  void (*rows_normalize_backward)(pf_rows shape, float mean, float factor, float gradient_mean, float slope,
+                                  const float *x, const float *y_gradient, float *x_gradient);
+
+  // Softmax and cross-entropy: whole rows.
+  void (*softmax)(int64_t rows, int64_t columns, bool logarithm, const float *x, float *result);
+  void (*softmax_backward)(int64_t rows, int64_t columns, bool logarithm, const float *result,
+                           const float *result_gradient, float *x_gradient);
+  void (*cross_entropy)(int64_t rows, int64_t classes, float smoothing, const float *logits, const int32_t *targets,
+                        float *loss, float *log_normalizer);
+  void (*cross_entropy_backward)(int64_t rows, int64_t classes, float smoothing, const float *logits,
+                                 const int32_t *targets, const float *log_normalizer, const float *loss_gradient,
+                                 float *logits_gradient);
+
+  // Random numbers: elements first ..< first + count.
+  void (*random_bits)(uint64_t seed, uint64_t stream, uint64_t first, int64_t count, uint32_t *result);
+  void (*random_uniform)(uint64_t seed, uint64_t stream, uint64_t first, int64_t count, float low, float high,
+                         float *result);
+  void (*random_normal)(uint64_t seed, uint64_t stream, uint64_t first, int64_t count, float mean,
+                        float standard_deviation, float *result);
+  void (*dropout)(uint64_t seed, uint64_t stream, uint64_t first, int64_t count, float probability, const float *x,
+                  float *result);
+
+  // Optimizer updates.
+  void (*sgd)(int64_t count, const pf_sgd_scalars *scalars, const float *gradient, const uint8_t *gradient_mask,
+              float *momentum_buffer, float *value);
+  void (*adam)(int64_t count, const pf_adam_scalars *scalars, const float *gradient, const uint8_t *gradient_mask,
+               float *first_moment, float *second_moment, float *largest_second_moment, float *value);
+} pf_operation_kernels;
+
+#endif
