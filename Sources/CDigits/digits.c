@@ -5,12 +5,14 @@
 #pragma clang diagnostic ignored "-Wc23-extensions"
 #endif
 
-const unsigned char pf_digits_images[] = {
+static const unsigned char images[] = {
 #embed "images.idx3-ubyte"
 };
-const size_t pf_digits_images_count = sizeof pf_digits_images;
+const unsigned char *const pf_digits_images = images;
+const size_t pf_digits_images_count = sizeof images;
 
-const unsigned char pf_digits_labels[] = {
+static const unsigned char labels[] = {
 #embed "labels.idx1-ubyte"
 };
-const size_t pf_digits_labels_count = sizeof pf_digits_labels;
+const unsigned char *const pf_digits_labels = labels;
+const size_t pf_digits_labels_count = sizeof labels;

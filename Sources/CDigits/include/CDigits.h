@@ -5,10 +5,10 @@
 
 #include <stddef.h>
 
-extern const unsigned char pf_digits_images[];
+extern const unsigned char *const pf_digits_images;
 extern const size_t pf_digits_images_count;
 
-extern const unsigned char pf_digits_labels[];
+extern const unsigned char *const pf_digits_labels;
 extern const size_t pf_digits_labels_count;
 
 #endif
