@@ -1,6 +1,8 @@
-// The error of a float32 sum of products, whatever its order.
+// How far a float32 result may lie from the exact one.
 
-#include "CReference.h"
+#include "check.h"
+
+#include <math.h>
 
 // Let u = 2^-24 (round to nearest). Each product a_k * b_k reaches the result through one rounding of the product (none
 // with fused multiply-add) and one of each addition above it in the summation tree: at most `terms` roundings in all,
@@ -11,10 +13,77 @@
 //
 // so |computed - exact| <= gamma_n * sum of |a_k * b_k|. A bias, or the value accumulated onto, is one more term. A sum
 // cut into zero-initialised parts adds exact zeros, which round nothing. Two more roundings are granted: one for the
-// reference's own conversion to double arithmetic (n * 2^-53, far below u for every n used), one for `magnitude`, which
-// is computed in floating point as well.
+// reference's own rounding in double (n * 2^-53, far below u for every n used), one for `magnitude`, which is computed in
+// floating point as well.
 double ref_error_bound(int64_t terms, double magnitude) {
   const double u = 0x1p-24;
   double n = (double)terms + 2;
   return n * u / (1 - n * u) * magnitude;
+}
+
+// Winograd's F(m, r) computes m outputs of an r-tap correlation as A'[(G g) * (B' d)], with n = m + r - 1 products; in two
+// dimensions each matrix is applied from both sides. In the form of Toom and Cook the matrices follow from n - 1 points
+// p_k and infinity:
+//
+//   A_ki = p_k^i,  G_kj = p_k^j / prod over l != k of (p_k - p_l),  row k of B' = coefficients of prod over l != k of (x - p_l),
+//
+// and for infinity A = (0 ... 0 1), G = (0 ... 0 1), B' = coefficients of the product over all l. (Blahut, Fast Algorithms
+// for Signal Processing, chapter 5.) Scaling a row of one matrix and unscaling it in another changes no bound below.
+//
+// To first order, rounding replaces each matrix by its absolute values: with |g| <= g_max and |d| <= d_max, each output's
+// magnitude is at most q^2 * g_max * d_max, where q is the largest element of |A'|[(|G| 1) * (|B'| 1)]. The weight
+// gradient transposes: its kernel is the tile of the output gradient, q the largest element of |G'|[(|A| 1) * (|B'| 1)].
+// A term passes at most n + 1 roundings in each one-dimensional transform (n of the sum, one of the constant): 2 * 7 each
+// for input and output, 2 * 4 for the weights with n = 6 and r = 3, besides those of the sum over channels or tiles.
+enum { transform_roundings = 2 * 7 + 2 * 7 + 2 * 4 };
+
+enum { tile_outputs = 4, taps = 3, finite_points = tile_outputs + taps - 2, products = finite_points + 1 };
+
+typedef struct growth {
+  double output, weight_gradient;  // q
+} growth;
+
+static growth growth_of_winograd(const double points[finite_points]) {
+  double a[products][tile_outputs] = {{0}}, g[products][taps] = {{0}}, b[products] = {0};
+  for (int k = 0; k < products; k++) {
+    double coefficients[products] = {1}, scale = 1;
+    int degree = 0;
+    for (int l = 0; l < finite_points; l++) {
+      if (l == k) continue;
+      if (k < finite_points) scale *= points[k] - points[l];
+      for (int i = ++degree; i >= 0; i--)
+        coefficients[i] = (i > 0 ? coefficients[i - 1] : 0) - (i < degree ? points[l] * coefficients[i] : 0);
+    }
+    for (int i = 0; i <= degree; i++) b[k] += fabs(coefficients[i]);
+    bool infinite = k == finite_points;
+    for (int i = 0; i < tile_outputs; i++) a[k][i] = infinite ? i == tile_outputs - 1 : pow(fabs(points[k]), i);
+    for (int j = 0; j < taps; j++) g[k][j] = infinite ? j == taps - 1 : pow(fabs(points[k]), j) / fabs(scale);
+  }
+  growth q = {0};
+  for (int i = 0; i < tile_outputs; i++) {
+    double sum = 0;
+    for (int k = 0; k < products; k++) sum += a[k][i] * (g[k][0] + g[k][1] + g[k][2]) * b[k];
+    q.output = fmax(q.output, sum);
+  }
+  for (int j = 0; j < taps; j++) {
+    double sum = 0;
+    for (int k = 0; k < products; k++) sum += g[k][j] * (a[k][0] + a[k][1] + a[k][2] + a[k][3]) * b[k];
+    q.weight_gradient = fmax(q.weight_gradient, sum);
+  }
+  return q;
+}
+
+ref_fast_bound ref_fast_bound_of(const ref_convolution *p) {
+  if (p->kernel_height != 3 || p->kernel_width != 3 || p->stride_height != 1 || p->stride_width != 1)
+    return (ref_fast_bound){0};
+  const double root = sqrt(0.5);
+  const growth q = growth_of_winograd((const double[]){0, root, -root, 2 * root, -2 * root});
+  const double tiles_down = ceil((double)ref_output_height(p) / tile_outputs);
+  const double tiles_across = ceil((double)ref_output_width(p) / tile_outputs);
+  return (ref_fast_bound){
+      .roundings = transform_roundings,
+      .forward = q.output * q.output * (double)(p->input_channels / p->groups),
+      .input_gradient = q.output * q.output * (double)(p->output_channels / p->groups),
+      .weight_gradient = q.weight_gradient * q.weight_gradient * (double)p->batch * tiles_down * tiles_across,
+  };
 }

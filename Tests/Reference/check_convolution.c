@@ -159,6 +159,26 @@ static void compute_reference(const task *t, const float *const operands[4], dou
   ref_convolution_bias_gradient(p, output_gradient, results[result_bias_gradient]);
 }
 
+static double largest(const float *values, int64_t count) {
+  double most = 0;
+  for (int64_t k = 0; k < count; k++) most = values[k] > most ? (double)values[k] : most;
+  return most;
+}
+
+/// Raises the magnitudes to what the algorithms of fast numerics may give; none for the others.
+static void widen_magnitudes(const task *t, const float *const absolute[4]) {
+  if (t->checker->check->numerics == ref_numerics_exact) return;
+  const ref_fast_bound fast = ref_fast_bound_of(&t->problem);
+  const double input = largest(absolute[block_input], t->input_count);
+  const double weight = largest(absolute[block_weight], t->weight_count);
+  const double output_gradient = largest(absolute[block_output_gradient], t->output_count);
+  const double least[] = {fast.forward * input * weight, fast.input_gradient * output_gradient * weight,
+                          fast.weight_gradient * input * output_gradient};
+  for (int result = 0; result < result_bias_gradient; result++)
+    for (int64_t k = 0; k < result_elements(t, result); k++)
+      if (t->magnitude[result][k] < least[result]) t->magnitude[result][k] = least[result];
+}
+
 static void draw_operands(task *t) {
   ref_checker *checker = t->checker;
   const int64_t counts[] = {t->input_count, t->weight_count, t->problem.output_channels, t->output_count};
@@ -179,6 +199,7 @@ static void draw_operands(task *t) {
     float *absolute[4];
     for (block b = block_input; b <= block_output_gradient; b++) absolute[b] = ref_absolute_values(clean[b], counts[b]);
     compute_reference(t, (const float *const *)absolute, t->magnitude);
+    widen_magnitudes(t, (const float *const *)absolute);
     for (block b = block_input; b <= block_output_gradient; b++) free(absolute[b]);
   }
   int64_t longest = 0;
@@ -338,6 +359,7 @@ static ref_result result_of(const task *t, int which) {
   ref_result r = {.name = names[which], .rows = 1, .columns = result_elements(t, which), .axes = 4,
                   .reference = t->reference[which], .magnitude = t->magnitude[which],
                   .terms = ref_longest_sum(p) + 1, .state = t};
+  if (t->checker->check->numerics != ref_numerics_exact) r.terms += ref_fast_bound_of(p).roundings;
   r.stride = r.columns;
   switch (which) {
     case result_forward:

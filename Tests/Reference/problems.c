@@ -193,7 +193,8 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       draw_deep, draw_many_pixels};
   ref_random random = ref_random_for(seed, index, 0);
   // Half of the problems are small, so that there can be many; a few are large enough for several blocks and threads.
-  static const int64_t work[] = {30000, 30000, 30000, 30000, 150000, 150000, 400000, 1200000};
+  static const int64_t work[] = {30000, 30000, 30000, 30000, 30000, 30000, 30000, 30000,
+                                 150000, 150000, 150000, 150000, 400000, 400000, 1200000, 4000000};
   family *draw = ref_random_once_in(&random, 64) ? draw_empty_batch : PICK(&random, families);
   int64_t most_work = PICK(&random, work);
   for (;;) {
