@@ -1,9 +1,9 @@
 // The table of leaf functions that are compiled once an instruction set.
 //
-// A body is written once, in `*_body.h`, in clang's vector extensions on the type `vector` of microkernels/vector.h. The
-// file of an instruction set (avx512.c, avx2.c, baseline.c, neon.c) says its target, vector length and tile, and includes
-// the bodies through bodies.h. A new kernel: a member here, a body, an assignment in bodies.h. A new instruction set: a file
-// here, and its detection in runtime/context.c.
+// A body is written once, in `*_body.h`, in clang's vector extensions on the type `vector` of microkernels/vector.h.
+// The file of an instruction set (avx512.c, avx2.c, baseline.c, neon.c) says its target, vector length and tiles, and
+// includes the bodies through bodies.h. A new kernel: a member here, a body, an assignment in bodies.h. A new
+// instruction set: a file here, and its detection in runtime/context.c.
 
 #ifndef PF_KERNELS_H
 #define PF_KERNELS_H
@@ -11,12 +11,78 @@
 #include "include/CKernels.h"
 #include "microkernels/operation_kernels.h"
 
+/// What a tile kernel does with the elements of its result.
+typedef enum pf_tile_mode : int32_t {
+  pf_tile_store = 0,     // result = sum
+  pf_tile_add = 1,       // result = result + sum
+  pf_tile_continue = 2,  // the sum goes on from result: a later block of the inner dimension
+} pf_tile_mode;
+
+enum {
+  pf_most_tile_rows = 14,
+  pf_most_dot_rows = 4,
+  pf_most_dot_columns = 6,
+};
+
+/// A register tile of outer products: for each of the kernel's rows r and the tile_columns columns j,
+///   sum[r][j] = bias[r] + a[0][r] * b[offsets[0] + j] + a[1][r] * b[offsets[1] + j] + ... in this order.
+/// a        inner x rows, packed
+/// bias     rows elements, or NULL for zeros; unused by pf_tile_continue
+/// result   rows x tile_columns, `result_stride` floats from one row to the next
+typedef void (*pf_tile_kernel)(int64_t inner, const float *a, const float *b, const int64_t *offsets,
+                               const float *bias, float *result, int64_t result_stride, pf_tile_mode mode);
+
+/// A register tile of dot products of whole vectors: for each of the kernel's rows r and columns j,
+///   sum[r][j] = sum over i in 0 ..< vectors * lanes of a[r * a_stride + i] * b[offsets[j] + i]
+/// lane by lane, then by halves across lanes: an order that doesn't depend on the tile or the place in it.
+/// result[r * result_stride + j] = sum, or += with `accumulate`.
+typedef void (*pf_dot_kernel)(int64_t vectors, const float *a, int64_t a_stride, const float *b,
+                              const int64_t *offsets, float *result, int64_t result_stride, bool accumulate);
+
+/// A run of columns of a tile that is contiguous in the tile, in the frame it is read from and in the result.
+typedef struct pf_segment {
+  int32_t column, length;  // in the tile
+  int64_t frame;           // where it begins in a plane of the frame
+  int64_t result;          // where it begins in a plane of the result
+} pf_segment;
+
 typedef struct pf_kernels {
   pf_isa isa;
   int32_t lanes;  // floats in a vector
 
-  /// Runs `iterations` rounds of independent multiply-adds in registers; returns a value that depends on all of them, and
-  /// stores the number of floating-point operations done.
+  int32_t tile_rows, tile_columns;              // of the largest tile kernel
+  pf_tile_kernel tile[pf_most_tile_rows + 1];   // by rows, from 1 to tile_rows
+  int32_t dot_rows, dot_columns;                // of the largest dot kernel
+  pf_dot_kernel dot[pf_most_dot_rows + 1][pf_most_dot_columns + 1];  // by rows and columns, from 1
+
+  /// Copies `rows` rows of `count` elements, `step` apart in the source, and fills each up to `width` with zeros.
+  void (*copy_rows)(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
+                    int64_t step, float *result, int64_t result_pitch);
+
+  /// panel[k][s.column + i] = frame[offsets[k] + s.frame + i] for each segment s, other columns zero; panel: inner x
+  /// tile_columns. With `slack` a vector's length may be read behind a segment and written behind the panel.
+  void (*pack_columns)(int64_t inner, const int64_t *offsets, const float *frame, const pf_segment *segments,
+                       int64_t segment_count, bool slack, float *panel);
+
+  /// result[r * result_stride + s.result + i * step] = (or +=) tile[r * tile_columns + s.column + i] for each row r and
+  /// segment s.
+  void (*scatter_tile)(int64_t rows, const float *tile, const pf_segment *segments, int64_t segment_count,
+                       float *result, int64_t result_stride, int64_t step, bool accumulate);
+
+  /// packed[k][r] = matrix[r * row_stride + offsets[k]]; packed: inner x rows.
+  void (*pack_rows)(int64_t inner, int64_t rows, const float *matrix, int64_t row_stride, const int64_t *offsets,
+                    float *packed);
+
+  /// result[i] = (or +=) the sum over p in 0 ..< parts, in this order, of partials[p * part_stride + i], or +0.0 where
+  /// the mask (NULL: none) is 0.
+  void (*finish_gradient)(int64_t count, int64_t parts, const float *partials, int64_t part_stride,
+                          const uint8_t *mask, bool accumulate, float *result);
+
+  /// The sum of `count` elements: lane by lane in four vectors, then by halves.
+  float (*sum)(int64_t count, const float *x);
+
+  /// Runs `iterations` rounds of independent multiply-adds in registers; returns a value that depends on all of them,
+  /// and stores the number of floating-point operations done.
   float (*multiply_add_loop)(int64_t iterations, int64_t *operations);
 
   pf_operation_kernels operations;

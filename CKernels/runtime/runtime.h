@@ -77,12 +77,15 @@ void pf_parallel(const pf_settings *settings, int64_t count, double operations, 
                  void *argument);
 
 /// The first item of piece `part` of `parts`.
-static inline int64_t pf_piece_begin(int64_t count, int32_t part, int32_t parts) {
+static inline int64_t pf_piece_begin(int64_t count, int64_t part, int64_t parts) {
   const int64_t quotient = count / parts, remainder = count % parts;
   return quotient * part + pf_minimum_of(part, remainder);
 }
 
 // MARK: Workspace
+
+/// Rounds a size in bytes up so that what follows is 64-byte aligned.
+static inline int64_t pf_aligned_bytes(int64_t bytes) { return pf_round_up(bytes, 64); }
 
 /// pf_memory_allocate for `count` floats (at least 1); NULL if the system gives none.
 static inline float *pf_allocate_floats(int64_t count) {

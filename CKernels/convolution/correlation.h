@@ -1,0 +1,51 @@
+// Generalised correlation: the forward pass, and each phase of the input gradient.
+//
+//   result[n, o, y, x] = bias[o] + sum over c, i, j of weight(o, c, i, j) * source[n, g(o) + c, tap (i, j) of (y, x)]
+//
+// in this order of c, i, j for every element, whatever block, tile or thread it falls to. Weights are packed once into row
+// panels; each block of the grid is copied into a frame, and register tiles of result channels x grid points run over it,
+// either on the frame itself or on columns packed from it where gaps would cost more than packing.
+
+#ifndef PF_CORRELATION_H
+#define PF_CORRELATION_H
+
+#include "convolution/frame.h"
+
+typedef struct pf_correlation {
+  int64_t images, groups;
+  int64_t channels, outputs;  // of the source and the result, in a group
+  pf_axis y, x;
+  // weight(o, c, i, j) = weight[group * weight_group + o * weight_output + c * weight_channel + weight_first +
+  //                             i * weight_y + j * weight_x]
+  int64_t weight_group, weight_output, weight_channel, weight_first, weight_y, weight_x;
+  // result[n, g * outputs + o, y, x] = result[n * result_image + (g * outputs + o) * result_plane + result_first +
+  //                                           y * result_y + x * result_x]
+  int64_t result_image, result_plane, result_first, result_y, result_x;
+} pf_correlation;
+
+/// How a correlation runs: chosen from its shape, the kernels and the thread count; no result depends on it.
+typedef struct pf_correlation_plan {
+  pf_correlation problem;  // with the taps that read nothing dropped
+  const pf_kernels *kernels;
+  pf_frame frame;
+  bool in_place;      // 1x1, stride 1, no padding: the source is the frame, its planes seen as single rows
+  bool packed;        // columns are packed from the frame
+  int64_t inner;      // channels * taps
+  int64_t tiles;      // of result channels, in a group
+  int64_t tile_parts;  // pieces that the tiles of one block are cut into
+  int64_t panel_tiles;  // column tiles packed at a time
+  int64_t blocks_y, blocks_x, blocks_images;
+  int64_t most_segments, most_column_tiles;  // of a block
+  int32_t parts;                             // of the threads
+  int64_t scratch_bytes;                     // of a part
+  int64_t workspace_bytes;                   // in all
+} pf_correlation_plan;
+
+/// Plans a correlation.
+void pf_correlation_prepare(const pf_settings *settings, const pf_correlation *problem, pf_correlation_plan *plan);
+
+/// Runs a plan. `workspace` is a block of plan->workspace_bytes.
+void pf_correlation_run(const pf_correlation_plan *plan, const float *source, const float *weight, const float *bias,
+                        pf_writing writing, float *result, char *workspace);
+
+#endif

@@ -1,0 +1,172 @@
+#include "convolution/frame.h"
+
+#include <string.h>
+
+static int64_t floor_divide(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+
+int64_t pf_axis_trim(pf_axis *axis) {
+  int64_t begin = 0, end = axis->taps;
+  const int64_t reach = (axis->grid - 1) * axis->step;
+  // Positions grow or fall with the tap: those that read something are neighbours.
+  while (begin < end) {
+    const int64_t position = axis->first + begin * axis->tap_step;
+    if (position < axis->source && position + reach >= 0) break;
+    begin += 1;
+  }
+  while (end > begin) {
+    const int64_t position = axis->first + (end - 1) * axis->tap_step;
+    if (position < axis->source && position + reach >= 0) break;
+    end -= 1;
+  }
+  axis->first += begin * axis->tap_step;
+  axis->taps = end - begin;
+  return begin;
+}
+
+static int64_t position_of(const pf_axis *axis, int64_t tap) { return axis->first + tap * axis->tap_step; }
+
+static int64_t shift_of(const pf_axis *axis, int64_t tap) { return floor_divide(position_of(axis, tap), axis->step); }
+
+/// The remainder of a phase; the first taps have the phases in order.
+static int64_t remainder_of(const pf_axis *axis, int64_t phase) {
+  return position_of(axis, phase) - shift_of(axis, phase) * axis->step;
+}
+
+/// The source elements of a phase.
+static int64_t phase_extent(const pf_axis *axis, int64_t phase) {
+  const int64_t remainder = remainder_of(axis, phase);
+  return remainder < axis->source ? pf_ceiling_divide(axis->source - remainder, axis->step) : 0;
+}
+
+static int64_t greatest_common_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_common_divisor(b, a % b); }
+
+static pf_axis_taps analyse(const pf_axis *axis) {
+  pf_axis_taps taps = {0};
+  if (axis->taps == 0) return taps;
+  const int64_t stride = axis->tap_step < 0 ? -axis->tap_step : axis->tap_step;
+  taps.phases = pf_minimum_of(axis->taps, axis->step / greatest_common_divisor(axis->step, stride));
+  const int64_t front = shift_of(axis, 0), back = shift_of(axis, axis->taps - 1);
+  taps.least = pf_minimum_of(front, back);
+  taps.most = pf_maximum_of(front, back);
+  for (int64_t phase = 0; phase < taps.phases; ++phase) {
+    taps.valid = pf_maximum_of(taps.valid, phase_extent(axis, phase));
+  }
+  taps.valid = pf_maximum_of(0, pf_minimum_of(taps.valid, axis->grid + taps.most));
+  return taps;
+}
+
+void pf_frame_analyse(pf_frame *frame) {
+  frame->y_taps = analyse(&frame->y);
+  frame->x_taps = analyse(&frame->x);
+}
+
+/// The distance of repeated grids of an axis: no shift may reach beyond the zeros between two of them.
+static int64_t shared_pitch(const pf_axis *axis, const pf_axis_taps *taps) {
+  const int64_t after = axis->grid + pf_maximum_of(taps->most, 0);
+  const int64_t before = taps->valid - pf_minimum_of(taps->least, 0);
+  return pf_maximum_of(after, before);
+}
+
+void pf_frame_shape(pf_frame *frame, int64_t images, int64_t rows, int64_t columns, int64_t vector_columns) {
+  const pf_axis_taps *y = &frame->y_taps, *x = &frame->x_taps;
+  frame->most = (pf_block){.images = images, .rows = rows, .columns = columns};
+  frame->shared_x = columns == frame->x.grid;
+  frame->shared_y = images > 1;
+  frame->origin_x = frame->shared_x ? pf_minimum_of(x->least, 0) : x->least;
+  frame->origin_y = frame->shared_y ? pf_minimum_of(y->least, 0) : y->least;
+  frame->pitch = frame->shared_x ? shared_pitch(&frame->x, x) : columns + x->most - x->least;
+  const int64_t image_rows = frame->shared_y ? shared_pitch(&frame->y, y) : rows + y->most - y->least;
+  frame->image_pitch = image_rows * frame->pitch;
+  const int64_t span = pf_round_up(pf_frame_span(frame, &frame->most), vector_columns);
+  const int64_t farthest = (y->most - frame->origin_y) * frame->pitch + x->most - frame->origin_x;
+  const int64_t lead_rows = frame->shared_y ? -frame->origin_y : 0;
+  const int64_t filled = lead_rows * frame->pitch + images * frame->image_pitch - frame->origin_x;
+  // Packing reads up to a vector behind a segment.
+  frame->plane = pf_round_up(pf_maximum_of(filled, span + farthest + vector_columns), 16);
+  // An odd number of cache lines, so that planes don't compete for the same sets.
+  if (frame->plane / 16 % 2 == 0) frame->plane += 16;
+  frame->channel_stride = y->phases * x->phases * frame->plane;
+}
+
+int64_t pf_frame_offset(const pf_frame *frame, int64_t i, int64_t j) {
+  const pf_axis_taps *y = &frame->y_taps, *x = &frame->x_taps;
+  const int64_t shift_y = shift_of(&frame->y, i), shift_x = shift_of(&frame->x, j);
+  return (i % y->phases * x->phases + j % x->phases) * frame->plane + (shift_y - frame->origin_y) * frame->pitch +
+         shift_x - frame->origin_x;
+}
+
+int64_t pf_frame_span(const pf_frame *frame, const pf_block *block) {
+  return (block->images - 1) * frame->image_pitch + (block->rows - 1) * frame->pitch + block->columns;
+}
+
+typedef struct row_copy {
+  int64_t columns;  // to copy
+  int64_t skip;     // zeros in front of them
+  int64_t offset;   // of the first one in the source plane
+} row_copy;
+
+/// Copies the frame rows whose positions in phase `phase`, yy, run from `begin` up to `end`, to `result`.
+static void fill_rows(const pf_frame *frame, const pf_kernels *kernels, const float *source, int64_t phase,
+                      int64_t begin, int64_t end, const row_copy *copy, float *result) {
+  const int64_t first = pf_minimum_of(pf_maximum_of(begin, 0), end);
+  const int64_t last = pf_maximum_of(first, pf_minimum_of(end, phase_extent(&frame->y, phase)));
+  const int64_t pitch = frame->pitch;
+  memset(result, 0, (size_t)((first - begin) * pitch) * sizeof(float));
+  if (last > first) {
+    float *row = result + (first - begin) * pitch;
+    const int64_t source_pitch = frame->x.source * frame->y.step;
+    const int64_t source_row = first * frame->y.step + remainder_of(&frame->y, phase);
+    if (copy->skip > 0) {
+      for (int64_t r = 0; r < last - first; ++r) memset(row + r * pitch, 0, (size_t)copy->skip * sizeof(float));
+    }
+    kernels->copy_rows(last - first, copy->columns, pitch - copy->skip,
+                       source + source_row * frame->x.source + copy->offset, source_pitch, frame->x.step,
+                       row + copy->skip, pitch);
+  }
+  memset(result + (last - begin) * pitch, 0, (size_t)((end - last) * pitch) * sizeof(float));
+}
+
+/// Copies one image's rows of one phase plane to `result`; returns where the next image's go.
+static float *fill_image(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, bool leading,
+                         const float *source, int64_t phase, const row_copy *copy, float *result) {
+  const int64_t pitch = frame->pitch;
+  if (!frame->shared_y) {
+    const int64_t begin = block->row + frame->origin_y;
+    const int64_t rows = block->rows + frame->y_taps.most - frame->y_taps.least;
+    fill_rows(frame, kernels, source, phase, begin, begin + rows, copy, result);
+    return result + rows * pitch;
+  }
+  // Rows behind those that are read are zeros that the next image shares.
+  const int64_t begin = leading ? frame->origin_y : 0, end = frame->image_pitch / pitch;
+  const int64_t stop = pf_minimum_of(end, frame->y_taps.valid);
+  fill_rows(frame, kernels, source, phase, begin, stop, copy, result);
+  memset(result + (stop - begin) * pitch, 0, (size_t)((end - stop) * pitch) * sizeof(float));
+  return result + (end - begin) * pitch;
+}
+
+void pf_frame_fill(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, int64_t channels,
+                   const float *source, int64_t source_image_stride, float *buffer) {
+  const int64_t source_plane = frame->y.source * frame->x.source;
+  const int64_t lead = frame->shared_x ? -frame->origin_x : 0;
+  const int64_t first_column = frame->shared_x ? 0 : block->column + frame->origin_x;  // of a stored row
+  for (int64_t px = 0; px < frame->x_taps.phases; ++px) {
+    int64_t available = phase_extent(&frame->x, px);
+    if (frame->shared_x) available = pf_minimum_of(available, frame->x_taps.valid);
+    row_copy copy = {.skip = pf_minimum_of(frame->pitch, pf_maximum_of(0, -first_column))};
+    const int64_t from = first_column + copy.skip;
+    copy.columns = pf_maximum_of(0, pf_minimum_of(available, first_column + frame->pitch) - from);
+    copy.offset = from * frame->x.step + remainder_of(&frame->x, px);
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t py = 0; py < frame->y_taps.phases; ++py) {
+        float *plane = buffer + c * frame->channel_stride + (py * frame->x_taps.phases + px) * frame->plane;
+        memset(plane, 0, (size_t)lead * sizeof(float));
+        float *row = plane + lead;
+        for (int64_t i = 0; i < block->images; ++i) {
+          const float *image = source + (block->image + i) * source_image_stride + c * source_plane;
+          row = fill_image(frame, kernels, block, i == 0, image, py, &copy, row);
+        }
+        memset(row, 0, (size_t)(plane + frame->plane - row) * sizeof(float));
+      }
+    }
+  }
+}

@@ -1,0 +1,88 @@
+// The input gradient is s x s interleaved correlations of the output gradient, one a phase of the stride. Input row
+// p + s * g gets weight row i from output row y where y * s + i * dilation - padding = p + s * g, so
+// y = g + (p + padding - i * dilation) / s for those i that make it whole: no zeros are inserted, none multiplied.
+
+#include "convolution/passes.h"
+
+/// The axis of phase `phase`, and the weight tap that its first tap is, `*step` weight taps apart.
+static pf_axis phase_axis(int64_t input, int64_t output, int64_t stride, int64_t dilation, int64_t padding,
+                          int64_t kernel, int64_t phase, int64_t *first, int64_t *step) {
+  pf_axis axis = {.source = output, .grid = pf_ceiling_divide(input - phase, stride), .step = 1, .tap_step = -1};
+  *first = 0;
+  while (*first < kernel && (phase + padding - *first * dilation) % stride != 0) *first += 1;
+  *step = 1;
+  while (*step < kernel && *step * dilation % stride != 0) *step += 1;
+  if (*first < kernel) {
+    axis.taps = (kernel - 1 - *first) / *step + 1;
+    axis.first = (phase + padding - *first * dilation) / stride;
+    axis.tap_step = -(*step * dilation / stride);
+  }
+  return axis;
+}
+
+/// Phase (phase_y, phase_x): input rows phase_y, phase_y + stride, ..., columns likewise.
+static void prepare_phase(const pf_settings *settings, const pf_convolution2d *problem,
+                          const pf_convolution_shape *shape, int64_t phase_y, int64_t phase_x,
+                          pf_correlation_plan *plan) {
+  const pf_convolution2d *p = problem;
+  int64_t first_y, first_x, step_y, step_x;
+  pf_correlation correlation = {
+      .images = p->batch,
+      .groups = p->groups,
+      .channels = shape->group_output_channels,
+      .outputs = shape->group_input_channels,
+      .y = phase_axis(p->input_height, shape->output_height, p->stride_height, p->dilation_height, p->padding_top,
+                      p->kernel_height, phase_y, &first_y, &step_y),
+      .x = phase_axis(p->input_width, shape->output_width, p->stride_width, p->dilation_width, p->padding_left,
+                      p->kernel_width, phase_x, &first_x, &step_x),
+      .weight_group = shape->group_output_channels * shape->group_input_channels * shape->taps,
+      .weight_output = shape->taps,
+      .weight_channel = shape->group_input_channels * shape->taps,
+      .result_image = p->input_channels * shape->input_plane,
+      .result_plane = shape->input_plane,
+      .result_first = phase_y * p->input_width + phase_x,
+      .result_y = p->stride_height * p->input_width,
+      .result_x = p->stride_width,
+  };
+  correlation.weight_first = first_y * p->kernel_width + first_x;
+  correlation.weight_y = step_y * p->kernel_width;
+  correlation.weight_x = step_x;
+  pf_correlation_prepare(settings, &correlation, plan);
+}
+
+int64_t pf_input_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
+                                    const pf_convolution_shape *shape) {
+  int64_t most = 0;
+  const int64_t phases_y = pf_minimum_of(problem->stride_height, problem->input_height);
+  const int64_t phases_x = pf_minimum_of(problem->stride_width, problem->input_width);
+  for (int64_t i = 0; i < phases_y * phases_x; ++i) {
+    pf_correlation_plan plan;
+    prepare_phase(settings, problem, shape, i / phases_x, i % phases_x, &plan);
+    most = pf_maximum_of(most, plan.workspace_bytes);
+  }
+  return most;
+}
+
+pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_convolution2d *problem,
+                                          const float *output_gradient, const float *weight, pf_writing writing,
+                                          float *input_gradient) {
+  pf_settings settings;
+  pf_convolution_shape shape;
+  PF_TRY(pf_read_context(context, &settings));
+  PF_TRY(pf_convolution_check(problem, &shape));
+  PF_REQUIRE(pf_writing_is_valid(writing), pf_error_value);
+  if (shape.input_count == 0) return pf_ok;
+  PF_REQUIRE(output_gradient != NULL && weight != NULL && input_gradient != NULL, pf_error_null);
+  const int64_t workspace_bytes = pf_input_gradient_workspace(&settings, problem, &shape);
+  char *workspace = pf_memory_allocate((size_t)workspace_bytes);
+  PF_REQUIRE(workspace != NULL, pf_error_memory);
+  const int64_t phases_y = pf_minimum_of(problem->stride_height, problem->input_height);
+  const int64_t phases_x = pf_minimum_of(problem->stride_width, problem->input_width);
+  for (int64_t i = 0; i < phases_y * phases_x; ++i) {
+    pf_correlation_plan plan;
+    prepare_phase(&settings, problem, &shape, i / phases_x, i % phases_x, &plan);
+    pf_correlation_run(&plan, output_gradient, weight, NULL, writing, input_gradient, workspace);
+  }
+  pf_memory_release(workspace);
+  return pf_ok;
+}

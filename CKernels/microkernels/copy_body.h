@@ -1,0 +1,80 @@
+// Moving data in and out of the tiles: rows into frames, frames into panels, weights into row panels, tiles into results.
+
+PF_INLINE void copy_contiguous(int64_t count, const float *source, float *result) {
+  int64_t i = 0;
+  for (; i + PF_LANES <= count; i += PF_LANES) store(result + i, load(source + i));
+  if (i < count && count >= PF_LANES) {
+    store(result + count - PF_LANES, load(source + count - PF_LANES));
+  } else {
+    for (; i < count; ++i) result[i] = source[i];
+  }
+}
+
+PF_INLINE void copy_zeros(int64_t count, float *result) {
+  for (int64_t i = 0; i < count; ++i) result[i] = 0;
+}
+
+static void copy_rows(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
+                      int64_t step, float *result, int64_t result_pitch) {
+  for (int64_t r = 0; r < rows; ++r) {
+    if (step == 1) {
+      copy_contiguous(count, source, result);
+    } else {
+      for (int64_t i = 0; i < count; ++i) result[i] = source[i * step];
+    }
+    copy_zeros(width - count, result + count);
+    source += source_pitch;
+    result += result_pitch;
+  }
+}
+
+static void pack_columns(int64_t inner, const int64_t *offsets, const float *frame, const pf_segment *segments,
+                         int64_t segment_count, bool slack, float *panel) {
+  const pf_segment last = segments[segment_count - 1];
+  const int64_t used = last.column + last.length;
+  for (int64_t k = 0; k < inner; ++k) {
+    const float *plane = frame + offsets[k];
+    for (int64_t s = 0; s < segment_count; ++s) {
+      const float *source = plane + segments[s].frame;
+      float *result = panel + segments[s].column;
+      const int64_t length = segments[s].length;
+      if (slack) {
+        // What is written behind a segment is overwritten by the next one or the next row.
+        for (int64_t i = 0; i < length; i += PF_LANES) store(result + i, load(source + i));
+      } else {
+        copy_contiguous(length, source, result);
+      }
+    }
+    copy_zeros(tile_columns - used, panel + used);
+    panel += tile_columns;
+  }
+}
+
+static void scatter_tile(int64_t rows, const float *tile, const pf_segment *segments, int64_t segment_count,
+                         float *result, int64_t result_stride, int64_t step, bool accumulate) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t s = 0; s < segment_count; ++s) {
+      const float *source = tile + segments[s].column;
+      float *address = result + segments[s].result;
+      const int64_t length = segments[s].length;
+      if (step == 1 && !accumulate) {
+        copy_contiguous(length, source, address);
+      } else if (accumulate) {
+        for (int64_t i = 0; i < length; ++i) address[i * step] += source[i];
+      } else {
+        for (int64_t i = 0; i < length; ++i) address[i * step] = source[i];
+      }
+    }
+    tile += tile_columns;
+    result += result_stride;
+  }
+}
+
+static void pack_rows(int64_t inner, int64_t rows, const float *matrix, int64_t row_stride, const int64_t *offsets,
+                      float *packed) {
+  for (int64_t k = 0; k < inner; ++k) {
+    const float *column = matrix + offsets[k];
+    for (int64_t r = 0; r < rows; ++r) packed[r] = column[r * row_stride];
+    packed += rows;
+  }
+}
