@@ -1,4 +1,5 @@
 import CKernels
+import CReference
 import Foundation
 import Testing
 
@@ -108,6 +109,31 @@ extension KernelTests {
             }
         }
 
+        @Test("A pass takes no more than the workspace that it announces")
+        func workspace() async {
+            await #expect(processExitsWith: .success) {
+                for index: Int64 in 0..<200 {
+                    let problem = pf_convolution2d(ref_random_convolution(99, index))
+                    let operands = ConvolutionOperands(problem)
+                    for isa in supportedInstructionSets {
+                        var context = pf_context(threads: 3, numerics: index % 2 == 0 ? pf_fast : pf_exact, isa: isa)
+                        for pass in [pf_pass_forward, pf_pass_input_gradient, pf_pass_weight_gradient] {
+                            var announced = 0
+                            let status = operands.call { problem, _ in
+                                pf_convolution2d_workspace(&context, problem, pass, &announced)
+                            }
+                            #expect(status == pf_ok)
+                            let taken = bytesTaken { _ = operands.call(pass, context: context) }
+                            // Size classes round up by a quarter at most, and from 64 bytes.
+                            #expect(
+                                taken <= announced + announced / 4 + 64,
+                                "\(problem), \(name(of: isa)), pass \(pass.rawValue): took \(taken), announced \(announced)")
+                        }
+                    }
+                }
+            }
+        }
+
         /// Three passes of problems whose workspaces differ.
         struct Step {
             var context: pf_context
@@ -126,4 +152,19 @@ extension KernelTests {
             }
         }
     }
+}
+
+/// How far `body` raised the arena's live bytes at most. Holds blocks until nothing but `body` can raise the peak.
+private func bytesTaken(_ body: () -> Void) -> Int {
+    let blockBytes = 1 << 18
+    var blocks: [UnsafeMutableRawPointer?] = []
+    var statistics = pf_memory_read_statistics()
+    while statistics.live_bytes < statistics.peak_live_bytes {
+        blocks.append(pf_memory_allocate(blockBytes))
+        statistics = pf_memory_read_statistics()
+    }
+    body()
+    let taken = pf_memory_read_statistics().peak_live_bytes - statistics.peak_live_bytes
+    for block in blocks { pf_memory_release(block) }
+    return Int(taken)
 }

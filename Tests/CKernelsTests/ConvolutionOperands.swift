@@ -45,6 +45,20 @@ final class ConvolutionOperands {
         return status
     }
 
+    /// Calls a pass, without a mask.
+    func call(_ pass: pf_convolution_pass, context: pf_context) -> pf_status {
+        var context = context
+        return call { problem, output in
+            switch pass {
+            case pf_pass_forward: pf_convolution2d_forward(&context, problem, input, weight, bias, output)
+            case pf_pass_input_gradient:
+                pf_convolution2d_input_gradient(&context, problem, outputGradient, weight, pf_overwrite, output)
+            default:
+                pf_convolution2d_weight_gradient(&context, problem, input, outputGradient, nil, pf_overwrite, output)
+            }
+        }
+    }
+
     /// The statuses of forward, input, weight and bias gradient.
     func callAll(
         context: pf_context, writing: pf_writing = pf_overwrite, sourceLocation: SourceLocation = #_sourceLocation

@@ -33,6 +33,18 @@ extension KernelTests {
             expectResults(3 * problems * Self.resultsPerProblem, report)
         }
 
+        /// Fast numerics may choose other algorithms than exact ones: their results have a wider bound, and bits that don't
+        /// depend on the thread count either.
+        @Test("Fast numerics keep their error bound, and their bits at 1, 2 and 3 threads")
+        func fastNumerics() {
+            let problems: Int64 = 400
+            let report = run(
+                ref_check_convolutions, named: "convolutions", problems: problems, seed: 31, data: ref_data_fractions,
+                numerics: pf_fast)
+            expectPassed(report)
+            expectResults(3 * problems * Self.resultsPerProblem, report)
+        }
+
         @Test("A NaN reaches every trainable element that depends on it")
         func propagation() throws {
             let problem = pf_convolution2d(channels: 2, height: 5, width: 6, outputs: 3, kernel: 3, padding: 1)
@@ -63,6 +75,15 @@ extension KernelTests {
 }
 
 extension pf_convolution2d {
+    init(_ p: ref_convolution) {
+        self.init(
+            batch: p.batch, input_channels: p.input_channels, input_height: p.input_height, input_width: p.input_width,
+            output_channels: p.output_channels, kernel_height: p.kernel_height, kernel_width: p.kernel_width,
+            stride_height: p.stride_height, stride_width: p.stride_width, padding_top: p.padding_top,
+            padding_bottom: p.padding_bottom, padding_left: p.padding_left, padding_right: p.padding_right,
+            dilation_height: p.dilation_height, dilation_width: p.dilation_width, groups: p.groups)
+    }
+
     /// A problem with square kernels and the same stride, padding and dilation on both axes.
     init(
         batch: Int64 = 1, channels: Int64, height: Int64, width: Int64, outputs: Int64, kernel: Int64, stride: Int64 = 1,

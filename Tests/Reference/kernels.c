@@ -1,5 +1,7 @@
 // CKernels as a table of functions: all that the harness knows of the interface it tests.
 
+#include <string.h>
+
 #include "CKernels.h"
 #include "CReference.h"
 
@@ -30,6 +32,15 @@ static pf_context context_of(const ref_context *c) {
 
 static pf_writing writing_of(bool accumulate) { return accumulate ? pf_accumulate : pf_overwrite; }
 
+/// Leaves NaNs in the block that the pass will take its workspace from: what it reads there, it must have written.
+static void soil_workspace(const pf_context *context, const pf_convolution2d *problem, pf_convolution_pass pass) {
+  size_t bytes = 0;
+  if (pf_convolution2d_workspace(context, problem, pass, &bytes) != pf_ok) return;
+  void *block = pf_memory_allocate(bytes);
+  if (block) memset(block, 0xFF, bytes);
+  pf_memory_release(block);
+}
+
 static int32_t output_size(const ref_convolution *problem, int64_t *height, int64_t *width) {
   pf_convolution2d p = problem_of(problem);
   return pf_convolution2d_output_size(&p, height, width);
@@ -39,6 +50,7 @@ static int32_t forward(const ref_context *context, const ref_convolution *proble
                        const float *weight, const float *bias, float *output) {
   pf_context c = context_of(context);
   pf_convolution2d p = problem_of(problem);
+  soil_workspace(&c, &p, pf_pass_forward);
   return pf_convolution2d_forward(&c, &p, input, weight, bias, output);
 }
 
@@ -46,6 +58,7 @@ static int32_t input_gradient(const ref_context *context, const ref_convolution 
                               const float *weight, bool accumulate, float *result) {
   pf_context c = context_of(context);
   pf_convolution2d p = problem_of(problem);
+  soil_workspace(&c, &p, pf_pass_input_gradient);
   return pf_convolution2d_input_gradient(&c, &p, output_gradient, weight, writing_of(accumulate), result);
 }
 
@@ -53,6 +66,7 @@ static int32_t weight_gradient(const ref_context *context, const ref_convolution
                                const float *output_gradient, const uint8_t *mask, bool accumulate, float *result) {
   pf_context c = context_of(context);
   pf_convolution2d p = problem_of(problem);
+  soil_workspace(&c, &p, pf_pass_weight_gradient);
   return pf_convolution2d_weight_gradient(&c, &p, input, output_gradient, mask, writing_of(accumulate), result);
 }
 
