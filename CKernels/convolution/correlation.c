@@ -317,7 +317,7 @@ static void pack_range(void *argument, int64_t begin, int64_t end, int32_t part)
     const int64_t rows = pf_piece_begin(p->outputs, i + 1, plan->tiles) - output;
     plan->kernels->pack_rows(plan->inner, rows, state->weight + group * p->weight_group + output * p->weight_output,
                              p->weight_output, state->weight_offsets,
-                             state->packed_weight + (group * p->outputs + output) * plan->inner);
+                             state->packed_weight + (group * p->outputs + output) * plan->inner, rows);
   }
 }
 

@@ -71,10 +71,14 @@ static void scatter_tile(int64_t rows, const float *tile, const pf_segment *segm
 }
 
 static void pack_rows(int64_t inner, int64_t rows, const float *matrix, int64_t row_stride, const int64_t *offsets,
-                      float *packed) {
+                      float *packed, int64_t packed_stride) {
   for (int64_t k = 0; k < inner; ++k) {
     const float *column = matrix + offsets[k];
-    for (int64_t r = 0; r < rows; ++r) packed[r] = column[r * row_stride];
-    packed += rows;
+    float *result = packed + k * packed_stride;
+    if (row_stride == 1) {
+      copy_contiguous(rows, column, result);
+    } else {
+      for (int64_t r = 0; r < rows; ++r) result[r] = column[r * row_stride];
+    }
   }
 }

@@ -69,9 +69,10 @@ typedef struct pf_kernels {
   void (*scatter_tile)(int64_t rows, const float *tile, const pf_segment *segments, int64_t segment_count,
                        float *result, int64_t result_stride, int64_t step, bool accumulate);
 
-  /// packed[k][r] = matrix[r * row_stride + offsets[k]]; packed: inner x rows.
+  /// packed[k * packed_stride + r] = matrix[r * row_stride + offsets[k]] for k < inner and r < rows. Offsets ascend within
+  /// runs; a row stride of 1 and runs of neighbouring offsets are fast.
   void (*pack_rows)(int64_t inner, int64_t rows, const float *matrix, int64_t row_stride, const int64_t *offsets,
-                    float *packed);
+                    float *packed, int64_t packed_stride);
 
   /// result[i] = (or +=) the sum over p in 0 ..< parts, in this order, of partials[p * part_stride + i], or +0.0 where
   /// the mask (NULL: none) is 0.
