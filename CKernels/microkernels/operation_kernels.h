@@ -61,7 +61,9 @@ typedef struct pf_operation_kernels {
   // Pooling: one plane.
   void (*max_pool)(const pf_pooling_plan *plan, const float *input, float *output, int32_t *indices);
   void (*average_pool)(const pf_pooling_plan *plan, const float *input, float *output);
-  void (*average_pool_backward)(const pf_pooling_plan *plan, const float *output_gradient, float *input_gradient);
+  // scratch: an output row and an input row
+  void (*average_pool_backward)(const pf_pooling_plan *plan, const float *output_gradient, float *scratch,
+                                float *input_gradient);
 
   // Batch normalisation: a stretch of one channel.
   double (*rows_sum)(pf_rows shape, const float *x);

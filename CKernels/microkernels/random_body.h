@@ -1,37 +1,32 @@
 // Random numbers. Integer arithmetic, and double arithmetic without fused multiply-add: the same bits on every instruction
 // set.
 
-enum { philox_batch = 16 };  // counters worked on side by side; each gives four words
+enum { philox_batch = 8 };  // counters worked on side by side; each gives four words
+
+// A word of each counter, in 64 bits: a product of two words then is one instruction.
+typedef uint64_t philox_words __attribute__((ext_vector_type(philox_batch)));
+typedef uint64_t philox_pairs __attribute__((ext_vector_type(2 * philox_batch)));
 
 /// The words of counters block ..< block + philox_batch: Philox 4x32-10 of counter (block, stream) and key seed, in the order
 /// of the original's four words.
-static void philox(uint64_t seed, uint64_t stream, uint64_t block, uint32_t words[4 * philox_batch]) {
-  uint32_t x0[philox_batch], x1[philox_batch], x2[philox_batch], x3[philox_batch];
-  for (int32_t i = 0; i < philox_batch; ++i) {
-    const uint64_t counter = block + (uint64_t)i;
-    x0[i] = (uint32_t)counter;
-    x1[i] = (uint32_t)(counter >> 32);
-    x2[i] = (uint32_t)stream;
-    x3[i] = (uint32_t)(stream >> 32);
-  }
+PF_INLINE void philox(uint64_t seed, uint64_t stream, uint64_t block, uint32_t words[4 * philox_batch]) {
+  const philox_words low_half = 0xFFFFFFFF;
+  const philox_words counters = block + (philox_words){0, 1, 2, 3, 4, 5, 6, 7};
+  philox_words x0 = counters & low_half, x1 = counters >> 32, x2 = stream & 0xFFFFFFFF, x3 = stream >> 32;
   uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32);
   for (int32_t round = 0; round < 10; ++round) {
-    for (int32_t i = 0; i < philox_batch; ++i) {
-      const uint64_t product0 = (uint64_t)x0[i] * 0xD2511F53u, product1 = (uint64_t)x2[i] * 0xCD9E8D57u;
-      x0[i] = (uint32_t)(product1 >> 32) ^ x1[i] ^ key0;
-      x1[i] = (uint32_t)product1;
-      x2[i] = (uint32_t)(product0 >> 32) ^ x3[i] ^ key1;
-      x3[i] = (uint32_t)product0;
-    }
+    const philox_words product0 = (x0 & low_half) * 0xD2511F53, product1 = (x2 & low_half) * 0xCD9E8D57;
+    x0 = (product1 >> 32) ^ x1 ^ (uint64_t)key0;
+    x1 = product1 & low_half;
+    x2 = (product0 >> 32) ^ x3 ^ (uint64_t)key1;
+    x3 = product0 & low_half;
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
-  for (int32_t i = 0; i < philox_batch; ++i) {
-    words[4 * i] = x0[i];
-    words[4 * i + 1] = x1[i];
-    words[4 * i + 2] = x2[i];
-    words[4 * i + 3] = x3[i];
-  }
+  // in memory: the low word of a 64-bit lane first
+  const philox_words front = x0 | x1 << 32, back = x2 | x3 << 32;
+  const philox_pairs pairs = __builtin_shufflevector(front, back, 0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+  memcpy(words, &pairs, sizeof pairs);
 }
 
 /// A stretch of a stream: words[begin ..< end] are those of consecutive elements.

@@ -28,15 +28,16 @@ PF_INLINE double sum_of_lanes(double_lanes lanes) {
 }
 
 static double rows_sum(pf_rows shape, const float *x) {
-  double_lanes sums = 0;
+  double_lanes sums = 0, others = 0;  // two chains of additions hide each other's latency
   for (int64_t row = 0; row < shape.rows; ++row, x += shape.stride) {
     int64_t i = 0;
-    for (; i + reduction_lanes <= shape.columns; i += reduction_lanes) {
+    for (; i + 2 * reduction_lanes <= shape.columns; i += 2 * reduction_lanes) {
       sums += widen(load_lanes(x + i, reduction_lanes, 0));
+      others += widen(load_lanes(x + i + reduction_lanes, reduction_lanes, 0));
     }
-    if (i < shape.columns) sums += widen(load_lanes(x + i, shape.columns - i, 0));
+    for (; i < shape.columns; i += reduction_lanes) sums += widen(load_lanes(x + i, shape.columns - i, 0));
   }
-  return sum_of_lanes(sums);
+  return sum_of_lanes(sums + others);
 }
 
 PF_INLINE double_lanes squared_deviations(float_lanes x, double mean) {

@@ -19,7 +19,7 @@ typedef struct normalization_work {
   int64_t chunk_rows, chunks;  // planes of a chunk, chunks of a channel
   const float *x, *y_gradient, *scale, *shift;
   float *y;  // or the gradient with respect to x
-  // Of a channel. The double mean is the one that deviations are measured from in forward.
+  // Of a channel. The exact mean is forward's alone.
   float *mean, *variance;
   const float *given_mean, *given_variance;
   double *exact_mean;
@@ -151,8 +151,13 @@ static void normalize_items(void *argument, int64_t begin, int64_t end, int32_t 
     int64_t channel, offset;
     const pf_rows shape = rows_of_item(work, item, &channel, &offset);
     const float factor = (float)(inverse_deviation(work, channel) * scale_of(work, channel));
-    const float shift = work->shift == NULL ? 0.0f : work->shift[channel];
-    work->kernels->rows_normalize(shape, work->given_mean[channel], factor, shift, work->x + offset, work->y + offset);
+    double shift = work->shift == NULL ? 0 : (double)work->shift[channel];
+    // What the mean lost when it was rounded, far from zero more than the deviations' own error, goes into the shift.
+    if (work->exact_mean != NULL) {
+      shift += ((double)work->given_mean[channel] - work->exact_mean[channel]) * (double)factor;
+    }
+    work->kernels->rows_normalize(shape, work->given_mean[channel], factor, (float)shift, work->x + offset,
+                                  work->y + offset);
   }
 }
 
