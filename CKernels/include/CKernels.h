@@ -371,6 +371,28 @@ pf_status pf_adam_update(const pf_context *context, int64_t count, const pf_adam
                          const uint8_t *gradient_mask, float *first_moment, float *second_moment,
                          float *largest_second_moment, float *value);
 
+typedef struct pf_rmsprop {
+  double learning_rate, alpha, epsilon, weight_decay, momentum;
+  bool maximize;
+} pf_rmsprop;
+
+/// RMSprop (Hinton, 2012; epsilon outside the root). `mean_gradient` centres the second moment (Graves, 2013), or is NULL:
+/// it isn't centred; `momentum_buffer` may be NULL when momentum is 0.
+pf_status pf_rmsprop_update(const pf_context *context, int64_t count, const pf_rmsprop *settings,
+                            const float *gradient, const uint8_t *gradient_mask, float *mean_square,
+                            float *mean_gradient, float *momentum_buffer, float *value);
+
+typedef struct pf_adagrad {
+  double learning_rate, learning_rate_decay, epsilon, weight_decay;
+  bool maximize;
+  int64_t step;  // 1 on the first update
+} pf_adagrad;
+
+/// Adagrad (Duchi et al., 2011).
+pf_status pf_adagrad_update(const pf_context *context, int64_t count, const pf_adagrad *settings,
+                            const float *gradient, const uint8_t *gradient_mask, float *sum_of_squares,
+                            float *value);
+
 #ifdef __cplusplus
 }
 #endif

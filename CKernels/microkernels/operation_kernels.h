@@ -30,6 +30,22 @@ typedef struct pf_adam_scalars {
   float negative_step;                // -learning_rate / (1 - beta1^step)
 } pf_adam_scalars;
 
+typedef struct pf_rmsprop_scalars {
+  float sign;
+  float weight_decay;            // 0: none
+  float alpha, second_fraction;  // 1 - alpha
+  float epsilon;
+  float momentum;
+  float negative_learning_rate;
+} pf_rmsprop_scalars;
+
+typedef struct pf_adagrad_scalars {
+  float sign;
+  float weight_decay;   // 0: none
+  float epsilon;
+  float negative_step;  // -learning_rate / (1 + (step - 1) * learning_rate_decay)
+} pf_adagrad_scalars;
+
 // A pooling problem with its output extents.
 typedef struct pf_pooling_plan {
   pf_pooling2d problem;
@@ -97,6 +113,11 @@ typedef struct pf_operation_kernels {
               float *momentum_buffer, float *value);
   void (*adam)(int64_t count, const pf_adam_scalars *scalars, const float *gradient, const uint8_t *gradient_mask,
                float *first_moment, float *second_moment, float *largest_second_moment, float *value);
+  void (*rmsprop)(int64_t count, const pf_rmsprop_scalars *scalars, const float *gradient,
+                  const uint8_t *gradient_mask, float *mean_square, float *mean_gradient, float *momentum_buffer,
+                  float *value);
+  void (*adagrad)(int64_t count, const pf_adagrad_scalars *scalars, const float *gradient,
+                  const uint8_t *gradient_mask, float *sum_of_squares, float *value);
 } pf_operation_kernels;
 
 #endif

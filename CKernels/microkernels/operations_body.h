@@ -51,6 +51,8 @@ static const pf_operation_kernels operation_kernels = {
   .dropout = dropout,
   .sgd = sgd,
   .adam = adam,
+  .rmsprop = rmsprop,
+  .adagrad = adagrad,
 };
 
 #undef PF_VECTORIZE

@@ -78,3 +78,70 @@ static void adam(int64_t count, const pf_adam_scalars *scalars, const float *gra
     adam_elements(count, s, gradient, gradient_mask, first_moment, second_moment, largest_second_moment, value);
   }
 }
+
+PF_INLINE void rmsprop_elements(int64_t count, pf_rmsprop_scalars s, const float *gradient,
+                                const uint8_t *gradient_mask, float *mean_square, float *mean_gradient,
+                                float *momentum_buffer, float *value) {
+  PF_VECTORIZE
+  for (int64_t i = 0; i < count; ++i) {
+    const bool trainable = gradient_mask == NULL || gradient_mask[i] != 0;
+    float g = gradient[i] * s.sign;
+    if (s.weight_decay != 0) g = multiply_add1(value[i], s.weight_decay, g);
+    const float square = multiply_add1(s.second_fraction * g, g, mean_square[i] * s.alpha);
+    mean_square[i] = trainable ? square : 0.0f;
+    float variance = square;
+    if (mean_gradient != NULL) {
+      const float difference = g - mean_gradient[i];
+      const float mean = s.second_fraction < 0.5f ? multiply_add1(s.second_fraction, difference, mean_gradient[i])
+                                                  : multiply_add1(difference, -s.alpha, g);
+      mean_gradient[i] = trainable ? mean : 0.0f;
+      variance = multiply_add1(-mean, mean, square);
+    }
+    const float denominator = __builtin_sqrtf(variance) + s.epsilon;
+    float updated;
+    if (momentum_buffer != NULL) {
+      const float buffer = momentum_buffer[i] * s.momentum + g / denominator;
+      momentum_buffer[i] = trainable ? buffer : 0.0f;
+      updated = multiply_add1(buffer, s.negative_learning_rate, value[i]);
+    } else {
+      updated = value[i] + s.negative_learning_rate * g / denominator;
+    }
+    value[i] = trainable ? updated : value[i];
+  }
+}
+
+static void rmsprop(int64_t count, const pf_rmsprop_scalars *scalars, const float *gradient,
+                    const uint8_t *gradient_mask, float *mean_square, float *mean_gradient, float *momentum_buffer,
+                    float *value) {
+  const pf_rmsprop_scalars s = *scalars;
+  if (gradient_mask != NULL) {
+    rmsprop_elements(count, s, gradient, gradient_mask, mean_square, mean_gradient, momentum_buffer, value);
+  } else if (mean_gradient == NULL && momentum_buffer == NULL) {
+    rmsprop_elements(count, s, gradient, NULL, mean_square, NULL, NULL, value);
+  } else {
+    rmsprop_elements(count, s, gradient, NULL, mean_square, mean_gradient, momentum_buffer, value);
+  }
+}
+
+PF_INLINE void adagrad_elements(int64_t count, pf_adagrad_scalars s, const float *gradient,
+                                const uint8_t *gradient_mask, float *sum_of_squares, float *value) {
+  PF_VECTORIZE
+  for (int64_t i = 0; i < count; ++i) {
+    const bool trainable = gradient_mask == NULL || gradient_mask[i] != 0;
+    float g = gradient[i] * s.sign;
+    if (s.weight_decay != 0) g = multiply_add1(value[i], s.weight_decay, g);
+    const float sum = multiply_add1(g, g, sum_of_squares[i]);
+    sum_of_squares[i] = trainable ? sum : 0.0f;
+    const float updated = value[i] + s.negative_step * g / (__builtin_sqrtf(sum) + s.epsilon);
+    value[i] = trainable ? updated : value[i];
+  }
+}
+
+static void adagrad(int64_t count, const pf_adagrad_scalars *scalars, const float *gradient,
+                    const uint8_t *gradient_mask, float *sum_of_squares, float *value) {
+  if (gradient_mask == NULL) {
+    adagrad_elements(count, *scalars, gradient, NULL, sum_of_squares, value);
+  } else {
+    adagrad_elements(count, *scalars, gradient, gradient_mask, sum_of_squares, value);
+  }
+}

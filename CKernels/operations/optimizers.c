@@ -8,6 +8,8 @@ typedef struct update_work {
   const pf_operation_kernels *kernels;
   pf_sgd_scalars sgd;
   pf_adam_scalars adam;
+  pf_rmsprop_scalars rmsprop;
+  pf_adagrad_scalars adagrad;
   const float *gradient;
   const uint8_t *mask;
   float *state[3];
@@ -95,5 +97,77 @@ pf_status pf_adam_update(const pf_context *context, int64_t count, const pf_adam
       .state = {first_moment, second_moment, largest_second_moment},
       .value = value};
   pf_parallel(&call, count, largest_second_moment == NULL ? 64 : 80, adam_range, &work);
+  return pf_ok;
+}
+
+static void rmsprop_range(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const update_work *work = argument;
+  work->kernels->rmsprop(end - begin, &work->rmsprop, work->gradient + begin, advance_mask(work->mask, begin),
+                         work->state[0] + begin, advance(work->state[1], begin), advance(work->state[2], begin),
+                         work->value + begin);
+}
+
+pf_status pf_rmsprop_update(const pf_context *context, int64_t count, const pf_rmsprop *settings,
+                            const float *gradient, const uint8_t *gradient_mask, float *mean_square,
+                            float *mean_gradient, float *momentum_buffer, float *value) {
+  pf_settings call;
+  PF_TRY(pf_read_context(context, &call));
+  PF_TRY(pf_extents(&count, count));
+  PF_REQUIRE(settings != NULL, pf_error_null);
+  PF_REQUIRE(isfinite(settings->learning_rate) && isfinite(settings->weight_decay) && isfinite(settings->momentum),
+             pf_error_value);
+  PF_REQUIRE(settings->alpha >= 0 && settings->alpha < 1, pf_error_value);
+  PF_REQUIRE(settings->epsilon >= 0 && isfinite(settings->epsilon), pf_error_value);
+  if (count == 0) return pf_ok;
+  PF_REQUIRE(gradient != NULL && mean_square != NULL && value != NULL, pf_error_null);
+  PF_REQUIRE(momentum_buffer != NULL || settings->momentum == 0, pf_error_null);
+  update_work work = {.kernels = &call.kernels->operations,
+                      .rmsprop = {.sign = settings->maximize ? -1.0f : 1.0f,
+                                  .weight_decay = (float)settings->weight_decay,
+                                  .alpha = (float)settings->alpha,
+                                  .second_fraction = (float)(1 - settings->alpha),
+                                  .epsilon = (float)settings->epsilon,
+                                  .momentum = (float)settings->momentum,
+                                  .negative_learning_rate = (float)-settings->learning_rate},
+                      .gradient = gradient,
+                      .mask = gradient_mask,
+                      .state = {mean_square, mean_gradient, settings->momentum == 0 ? NULL : momentum_buffer},
+                      .value = value};
+  pf_parallel(&call, count, 80, rmsprop_range, &work);
+  return pf_ok;
+}
+
+static void adagrad_range(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const update_work *work = argument;
+  work->kernels->adagrad(end - begin, &work->adagrad, work->gradient + begin, advance_mask(work->mask, begin),
+                         work->state[0] + begin, work->value + begin);
+}
+
+pf_status pf_adagrad_update(const pf_context *context, int64_t count, const pf_adagrad *settings,
+                            const float *gradient, const uint8_t *gradient_mask, float *sum_of_squares,
+                            float *value) {
+  pf_settings call;
+  PF_TRY(pf_read_context(context, &call));
+  PF_TRY(pf_extents(&count, count));
+  PF_REQUIRE(settings != NULL, pf_error_null);
+  PF_REQUIRE(isfinite(settings->learning_rate) && isfinite(settings->weight_decay), pf_error_value);
+  PF_REQUIRE(settings->learning_rate_decay >= 0 && isfinite(settings->learning_rate_decay), pf_error_value);
+  PF_REQUIRE(settings->epsilon >= 0 && isfinite(settings->epsilon), pf_error_value);
+  PF_REQUIRE(settings->step >= 1, pf_error_value);
+  if (count == 0) return pf_ok;
+  PF_REQUIRE(gradient != NULL && sum_of_squares != NULL && value != NULL, pf_error_null);
+  const double decay = 1 + (double)(settings->step - 1) * settings->learning_rate_decay;
+  update_work work = {.kernels = &call.kernels->operations,
+                      .adagrad = {.sign = settings->maximize ? -1.0f : 1.0f,
+                                  .weight_decay = (float)settings->weight_decay,
+                                  .epsilon = (float)settings->epsilon,
+                                  .negative_step = (float)(-settings->learning_rate / decay)},
+                      .gradient = gradient,
+                      .mask = gradient_mask,
+                      .state = {sum_of_squares},
+                      .value = value};
+  pf_parallel(&call, count, 48, adagrad_range, &work);
   return pf_ok;
 }

@@ -30,7 +30,7 @@ public struct Audit {
     public init() {}
 
     /// Audits every element that is frozen now.
-    public init(ofFrozenIn parameters: [(String, Parameter)]) {
+    public init(ofFrozenIn parameters: [(name: String, parameter: Parameter)]) {
         for (name, parameter) in parameters {
             if let mask = parameter.gradientMask {
                 add(name, offsets: mask.frozen.offsets.map(Int.init), of: parameter.value) { parameter.value }

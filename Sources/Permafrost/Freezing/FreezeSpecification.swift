@@ -74,13 +74,13 @@ public struct FreezeSpecification: CustomStringConvertible {
     /// The parameter of this name.
     ///
     /// - Throws: `FreezeError` that lists the names there are.
-    public func find(in parameters: [(String, Parameter)]) throws -> Parameter {
-        guard let found = parameters.first(where: { $0.0 == parameter }) else {
+    public func find(in parameters: [(name: String, parameter: Parameter)]) throws -> Parameter {
+        guard let found = parameters.first(where: { $0.name == parameter }) else {
             throw FreezeError(
                 "'\(description)': there is no parameter '\(parameter)'; there are "
-                    + parameters.map(\.0).joined(separator: ", "))
+                    + parameters.map(\.name).joined(separator: ", "))
         }
-        return found.1
+        return found.parameter
     }
 
     /// The elements in a parameter of a shape.
@@ -103,7 +103,7 @@ public struct FreezeSpecification: CustomStringConvertible {
     ///   and its size), a selection that matches nothing, an element that is frozen at another value.
     @discardableResult
     public func apply(
-        to parameters: [(String, Parameter)], route: FreezeRoute = .mask, name: String? = nil
+        to parameters: [(name: String, parameter: Parameter)], route: FreezeRoute = .mask, name: String? = nil
     ) throws -> FreezeHandle {
         let parameter = try find(in: parameters)
         do {
