@@ -170,19 +170,36 @@ extension Tensor {
         (a.node != nil || b?.node != nil || c?.node != nil) && isGradEnabled
     }
 
+    /// The value of a scalar that no gradient flows to, as a literal is: arithmetic with it is one pass over the other operand.
+    private var constant: Float? {
+        rank == 0 && node == nil ? item() : nil
+    }
+
+    private func scaled(_ scale: Float, shift: Float) -> Tensor {
+        var result = affine(scale: scale, shift: shift)
+        if Tensor.records(self) { result.node = ScaleNode(self, scale: scale) }
+        return result
+    }
+
     public static func + (a: Tensor, b: Tensor) -> Tensor {
+        if let b = b.constant { return a.scaled(1, shift: b) }
+        if let a = a.constant { return b.scaled(1, shift: a) }
         var result = trapping { try binary(pf_add, a, b, "+") }
         if records(a, b) { result.node = AddNode(a, b, sign: 1) }
         return result
     }
 
     public static func - (a: Tensor, b: Tensor) -> Tensor {
+        if let b = b.constant { return a.scaled(1, shift: -b) }
+        if let a = a.constant { return b.scaled(-1, shift: a) }
         var result = trapping { try binary(pf_subtract, a, b, "-") }
         if records(a, b) { result.node = AddNode(a, b, sign: -1) }
         return result
     }
 
     public static func * (a: Tensor, b: Tensor) -> Tensor {
+        if let b = b.constant { return a.scaled(b, shift: 0) }
+        if let a = a.constant { return b.scaled(a, shift: 0) }
         var result = trapping { try binary(pf_multiply, a, b, "*") }
         if records(a, b) { result.node = MultiplyNode(a, b) }
         return result
@@ -194,30 +211,26 @@ extension Tensor {
         return result
     }
 
-    private func scaled(_ scale: Float, shift: Float) -> Tensor {
-        var result = affine(scale: scale, shift: shift)
-        if Tensor.records(self) { result.node = ScaleNode(self, scale: scale) }
-        return result
-    }
-
-    public static func + (a: Tensor, b: Float) -> Tensor { a.scaled(1, shift: b) }
-    public static func + (a: Float, b: Tensor) -> Tensor { b.scaled(1, shift: a) }
-    public static func - (a: Tensor, b: Float) -> Tensor { a.scaled(1, shift: -b) }
-    public static func - (a: Float, b: Tensor) -> Tensor { b.scaled(-1, shift: a) }
-    public static func * (a: Tensor, b: Float) -> Tensor { a.scaled(b, shift: 0) }
-    public static func * (a: Float, b: Tensor) -> Tensor { b.scaled(a, shift: 0) }
-    public static func / (a: Tensor, b: Float) -> Tensor { a / Tensor(b) }
-    public static func / (a: Float, b: Tensor) -> Tensor { Tensor(a) / b }
     public static prefix func - (a: Tensor) -> Tensor { a.scaled(-1, shift: 0) }
 
     public static func += (a: inout Tensor, b: Tensor) { a = a + b }
     public static func -= (a: inout Tensor, b: Tensor) { a = a - b }
     public static func *= (a: inout Tensor, b: Tensor) { a = a * b }
     public static func /= (a: inout Tensor, b: Tensor) { a = a / b }
-    public static func += (a: inout Tensor, b: Float) { a = a + b }
-    public static func -= (a: inout Tensor, b: Float) { a = a - b }
-    public static func *= (a: inout Tensor, b: Float) { a = a * b }
-    public static func /= (a: inout Tensor, b: Float) { a = a / b }
+
+    // For numbers that aren't literals; a literal is a tensor, which the type checker finds sooner.
+    @_disfavoredOverload public static func + (a: Tensor, b: Float) -> Tensor { a.scaled(1, shift: b) }
+    @_disfavoredOverload public static func + (a: Float, b: Tensor) -> Tensor { b.scaled(1, shift: a) }
+    @_disfavoredOverload public static func - (a: Tensor, b: Float) -> Tensor { a.scaled(1, shift: -b) }
+    @_disfavoredOverload public static func - (a: Float, b: Tensor) -> Tensor { b.scaled(-1, shift: a) }
+    @_disfavoredOverload public static func * (a: Tensor, b: Float) -> Tensor { a.scaled(b, shift: 0) }
+    @_disfavoredOverload public static func * (a: Float, b: Tensor) -> Tensor { b.scaled(a, shift: 0) }
+    @_disfavoredOverload public static func / (a: Tensor, b: Float) -> Tensor { a / Tensor(b) }
+    @_disfavoredOverload public static func / (a: Float, b: Tensor) -> Tensor { Tensor(a) / b }
+    @_disfavoredOverload public static func += (a: inout Tensor, b: Float) { a = a + b }
+    @_disfavoredOverload public static func -= (a: inout Tensor, b: Float) { a = a - b }
+    @_disfavoredOverload public static func *= (a: inout Tensor, b: Float) { a = a * b }
+    @_disfavoredOverload public static func /= (a: inout Tensor, b: Float) { a = a / b }
 }
 
 // MARK: - Functions of one tensor

@@ -75,18 +75,19 @@ public struct Tensor {
 
 extension Tensor {
     /// A scalar: rank 0, one element.
-    public init(_ scalar: Float) {
+    public init(_ scalar: Float, requiresGrad: Bool = false) {
         self = .uninitialized([])
         storage.pointer.pointee = scalar
+        self.requiresGrad = requiresGrad
     }
 
     /// A vector.
-    public init(_ values: [Float]) {
-        self.init(values, shape: [values.count])
+    public init(_ values: [Float], requiresGrad: Bool = false) {
+        self.init(values, shape: [values.count], requiresGrad: requiresGrad)
     }
 
     /// The elements in row-major order; traps when their number isn't the shape's.
-    public init(_ values: [Float], shape: Shape) {
+    public init(_ values: [Float], shape: Shape, requiresGrad: Bool = false) {
         precondition(
             values.count == shape.elementCount,
             "a tensor of shape \(shape) has \(shape.elementCount) elements, but \(values.count) came")
@@ -94,13 +95,14 @@ extension Tensor {
         values.withUnsafeBufferPointer { source in
             if let base = source.baseAddress { storage.pointer.update(from: base, count: values.count) }
         }
+        self.requiresGrad = requiresGrad
     }
 
     /// A matrix from rows of equal length.
-    public init(_ rows: [[Float]]) {
+    public init(_ rows: [[Float]], requiresGrad: Bool = false) {
         let columns = rows.first?.count ?? 0
         precondition(rows.allSatisfy { $0.count == columns }, "the rows of a matrix must have equal lengths")
-        self.init(rows.flatMap { $0 }, shape: [rows.count, columns])
+        self.init(rows.flatMap { $0 }, shape: [rows.count, columns], requiresGrad: requiresGrad)
     }
 
     public static func zeros(_ shape: Shape, requiresGrad: Bool = false) -> Tensor {
