@@ -16,6 +16,7 @@ typedef struct ref_result {
   const double *reference;  // dense
   const double *magnitude;  // dense: the sum of the absolute values of each element's terms; unused if exact
   int64_t terms;            // the most terms of an element
+  bool frozen_only;         // poison has reached the trainable elements: only the frozen ones are looked at
   /// Calls the kernel. `mask` is NULL or the result's; data that is poisoned for that mask comes with it.
   int32_t (*invoke)(const void *state, const ref_context *context, const uint8_t *mask, bool accumulate, float *result);
   const void *state;
@@ -46,6 +47,9 @@ bool ref_checker_continues(const ref_checker *checker, int64_t done);
 
 /// Whether results must equal the reference; otherwise they have ref_error_bound, and need a magnitude.
 bool ref_checker_is_exact(const ref_checker *checker);
+
+/// Whether the check runs on instruction set `isa`.
+bool ref_checker_includes(const ref_checker *checker, int32_t isa);
 
 /// Starts problem `index`, described by `shape`.
 void ref_checker_begin(ref_checker *checker, int64_t index, const char *shape);

@@ -124,11 +124,6 @@ static void count_reached(const axis *a, int64_t reached[3]) {
   free(output);
 }
 
-static bool meets(const axis *a, int64_t x, int64_t tap) {
-  int64_t distance = x + a->padding - tap * a->dilation;
-  return distance >= 0 && distance % a->stride == 0 && distance / a->stride < a->output;
-}
-
 /// Whether most elements that receive any product are 0 all the same.
 static bool mostly_zero(const task *t) {
   const ref_convolution *p = &t->problem;
@@ -239,60 +234,54 @@ static void draw_weight_mask(task *t) {
   free(line);
 }
 
-/// Whether every weight that input channel `channel` meets through tap (i, j) is frozen.
-static bool tap_frozen(const task *t, int64_t channel, int64_t i, int64_t j) {
-  const ref_convolution *p = &t->problem;
-  int64_t group_inputs = p->input_channels / p->groups, group_outputs = p->output_channels / p->groups;
-  int64_t first = channel / group_inputs * group_outputs, taps = p->kernel_height * p->kernel_width;
-  for (int64_t o = first; o < first + group_outputs; o++)
-    if (mask_bytes(t, block_weight_mask)[(o * group_inputs + channel % group_inputs) * taps + i * p->kernel_width + j])
-      return false;
+static bool all_frozen(const uint8_t *mask, int64_t count) {
+  for (int64_t k = 0; k < count; k++)
+    if (mask[k]) return false;
   return true;
 }
 
-/// Plants poison in the masked weight gradient's input wherever it reaches frozen weights alone. Outside of exact
-/// numerics an algorithm may mix the taps of a channel, so there the whole channel must be frozen.
-static void poison_input(task *t) {
+/// Whether every weight that input channel `channel` meets is frozen.
+static bool channel_frozen(const task *t, int64_t channel) {
   const ref_convolution *p = &t->problem;
-  ref_random *random = &t->checker->random;
-  axis rows = vertical(t), columns = horizontal(t);
-  bool mixes_taps = t->checker->check->numerics != ref_numerics_exact;
-  int64_t taps = p->kernel_height * p->kernel_width, pixels = p->input_height * p->input_width;
-  bool *frozen = ref_allocate((size_t)taps);
-  for (int64_t c = 0; c < p->input_channels; c++) {
-    for (int64_t tap = 0; tap < taps; tap++) frozen[tap] = tap_frozen(t, c, tap / p->kernel_width, tap % p->kernel_width);
-    for (int64_t n = 0; n < p->batch; n++)
-      for (int64_t pixel = 0; pixel < pixels; pixel++) {
-        if (!ref_random_once_in(random, 4)) continue;
-        bool harmless = true;
-        for (int64_t i = 0; i < p->kernel_height && harmless; i++) {
-          if (!mixes_taps && !meets(&rows, pixel / p->input_width, i)) continue;
-          for (int64_t j = 0; j < p->kernel_width && harmless; j++)
-            harmless = frozen[i * p->kernel_width + j] || (!mixes_taps && !meets(&columns, pixel % p->input_width, j));
-        }
-        if (!harmless) continue;
-        floats(t, block_masked_input)[(n * p->input_channels + c) * pixels + pixel] = ref_draw_poison(random);
-        t->checker->report.poisoned++;
-      }
-  }
-  free(frozen);
+  int64_t group_inputs = p->input_channels / p->groups, group_outputs = p->output_channels / p->groups;
+  int64_t first = channel / group_inputs * group_outputs, taps = p->kernel_height * p->kernel_width;
+  const uint8_t *mask = mask_bytes(t, block_weight_mask);
+  for (int64_t o = first; o < first + group_outputs; o++)
+    for (int64_t tap = 0; tap < taps; tap++)
+      if (mask[(o * group_inputs + channel % group_inputs) * taps + tap]) return false;
+  return true;
 }
 
-/// Plants poison in a copy of the output gradient, in channels all of whose `length` mask elements are frozen.
-static void poison_output_gradient(task *t, block which, const uint8_t *mask, int64_t length) {
-  const ref_convolution *p = &t->problem;
+/// Poisons a quarter of channel `channel` of a tensor of batch x channels x pixels.
+static void poison_channel(task *t, block which, int64_t channels, int64_t pixels, int64_t channel) {
   ref_random *random = &t->checker->random;
-  int64_t pixels = t->output_height * t->output_width;
-  for (int64_t o = 0; o < p->output_channels; o++) {
-    bool frozen = true;
-    for (int64_t k = 0; k < length; k++) frozen = frozen && !mask[o * length + k];
-    for (int64_t n = 0; frozen && n < p->batch; n++)
-      for (int64_t pixel = 0; pixel < pixels; pixel++)
-        if (ref_random_once_in(random, 4)) {
-          floats(t, which)[(n * p->output_channels + o) * pixels + pixel] = ref_draw_poison(random);
-          t->checker->report.poisoned++;
-        }
-  }
+  for (int64_t n = 0; n < t->problem.batch; n++)
+    for (int64_t pixel = 0; pixel < pixels; pixel++)
+      if (ref_random_once_in(random, 4)) {
+        floats(t, which)[(n * channels + channel) * pixels + pixel] = ref_draw_poison(random);
+        t->checker->report.poisoned++;
+      }
+}
+
+/// Poisons what reaches frozen weights alone: input channels and filters that are frozen whole. (An element of a channel
+/// counts as reaching all of its taps: a kernel may multiply it by the zeros around the output gradient.)
+static void poison_weight_gradient(task *t) {
+  const ref_convolution *p = &t->problem;
+  const uint8_t *mask = mask_bytes(t, block_weight_mask);
+  int64_t filter = t->weight_count / p->output_channels;
+  for (int64_t c = 0; c < p->input_channels; c++)
+    if (channel_frozen(t, c))
+      poison_channel(t, block_masked_input, p->input_channels, p->input_height * p->input_width, c);
+  for (int64_t o = 0; o < p->output_channels; o++)
+    if (all_frozen(mask + o * filter, filter))
+      poison_channel(t, block_masked_output_gradient, p->output_channels, t->output_height * t->output_width, o);
+}
+
+static void poison_bias_gradient(task *t) {
+  const ref_convolution *p = &t->problem;
+  for (int64_t o = 0; o < p->output_channels; o++)
+    if (!mask_bytes(t, block_bias_mask)[o])
+      poison_channel(t, block_masked_bias_output_gradient, p->output_channels, t->output_height * t->output_width, o);
 }
 
 static void copy_block(task *t, block from, block to) {
@@ -312,10 +301,8 @@ static void draw_masks(task *t) {
   copy_block(t, block_output_gradient, block_masked_output_gradient);
   copy_block(t, block_output_gradient, block_masked_bias_output_gradient);
   int64_t before = checker->report.poisoned;
-  poison_input(t);
-  poison_output_gradient(t, block_masked_output_gradient, mask_bytes(t, block_weight_mask),
-                         t->weight_count / p->output_channels);
-  poison_output_gradient(t, block_masked_bias_output_gradient, bias_mask, 1);
+  poison_weight_gradient(t);
+  poison_bias_gradient(t);
   checker->report.features[ref_feature_poisoned] += checker->report.poisoned > before;
 }
 
@@ -383,6 +370,29 @@ static ref_result result_of(const task *t, int which) {
   return r;
 }
 
+/// Poisons a quarter of everything that the masked gradients read. What reaches trainable elements spoils them, but a frozen
+/// one is +0.0 all the same.
+static void drench(task *t) {
+  static const block drenched[] = {block_masked_input, block_masked_output_gradient, block_masked_bias_output_gradient};
+  ref_random *random = &t->checker->random;
+  for (int i = 0; i < 3; i++) {
+    ref_guarded_unseal(&t->blocks[drenched[i]]);
+    int64_t count = (int64_t)(t->blocks[drenched[i]].bytes / sizeof(float));
+    for (int64_t k = 0; k < count; k++)
+      if (ref_random_once_in(random, 4)) floats(t, drenched[i])[k] = ref_draw_poison(random);
+    ref_guarded_seal(&t->blocks[drenched[i]]);
+  }
+}
+
+static void check_drenched_on(task *t, int32_t isa) {
+  ref_result weight = result_of(t, result_weight_gradient), bias = result_of(t, result_bias_gradient);
+  weight.frozen_only = bias.frozen_only = true;
+  for (int mode = 0; mode < 2; mode++) {
+    ref_check_result(t->checker, &weight, isa, mask_bytes(t, block_weight_mask), mode == 1, t->initial);
+    ref_check_result(t->checker, &bias, isa, mask_bytes(t, block_bias_mask), mode == 1, t->initial);
+  }
+}
+
 static void check_on(task *t, int32_t isa) {
   ref_result results[result_count];
   for (int which = 0; which < result_count; which++) results[which] = result_of(t, which);
@@ -426,8 +436,10 @@ static void check_problem(task *t, int64_t index) {
   draw_masks(t);
   for (block b = 0; b < block_count; b++) ref_guarded_seal(&t->blocks[b]);
   for (int32_t isa = 1; isa < ref_isa_limit; isa++)
-    if (checker->kernels->isa_supported(isa) && (checker->check->isa == 0 || checker->check->isa == isa))
-      check_on(t, isa);
+    if (ref_checker_includes(checker, isa)) check_on(t, isa);
+  drench(t);
+  for (int32_t isa = 1; isa < ref_isa_limit; isa++)
+    if (ref_checker_includes(checker, isa)) check_drenched_on(t, isa);
   for (int result = 0; result < result_count; result++) free(t->reference[result]), free(t->magnitude[result]);
   free(t->initial);
 }

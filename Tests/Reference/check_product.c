@@ -146,7 +146,7 @@ static void check_problem(task *t, int64_t index) {
                        .axes = 2, .shape = {p->rows, p->columns}, .reference = reference, .magnitude = magnitude,
                        .terms = p->inner + 1, .invoke = invoke, .state = t};
   for (int32_t isa = 1; isa < ref_isa_limit; isa++)
-    if (checker->kernels->isa_supported(isa) && (checker->check->isa == 0 || checker->check->isa == isa)) {
+    if (ref_checker_includes(checker, isa)) {
       ref_check_result(checker, &result, isa, NULL, accumulate, initial);
       ref_check_result(checker, &result, isa, t->blocks[block_mask].data, accumulate, initial);
     }

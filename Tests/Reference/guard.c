@@ -17,19 +17,23 @@ static _Noreturn void give_up(const char *what) {
   abort();
 }
 
+static void protect(ref_guarded *block, int protection) {
+  if (mprotect(block->pages, block->capacity, protection) != 0) give_up("mprotect");
+}
+
 static void reserve(ref_guarded *block, size_t bytes) {
   size_t page = page_size();
   size_t capacity = (bytes + canary_bytes + page - 1) / page * page;
   if (block->pages && block->capacity >= capacity) {
-    if (mprotect(block->pages, block->capacity, PROT_READ | PROT_WRITE) != 0) give_up("mprotect");
+    ref_guarded_unseal(block);
     return;
   }
   ref_guarded_free(block);
   unsigned char *base = mmap(NULL, capacity + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANON, -1, 0);
   if (base == MAP_FAILED) give_up("mmap");
-  if (mprotect(base + page, capacity, PROT_READ | PROT_WRITE) != 0) give_up("mprotect");
   block->pages = base + page;
   block->capacity = capacity;
+  ref_guarded_unseal(block);
 }
 
 void *ref_guarded_place(ref_guarded *block, size_t bytes, ref_side side) {
@@ -41,9 +45,8 @@ void *ref_guarded_place(ref_guarded *block, size_t bytes, ref_side side) {
   return block->data;
 }
 
-void ref_guarded_seal(ref_guarded *block) {
-  if (mprotect(block->pages, block->capacity, PROT_READ) != 0) give_up("mprotect");
-}
+void ref_guarded_seal(ref_guarded *block) { protect(block, PROT_READ); }
+void ref_guarded_unseal(ref_guarded *block) { protect(block, PROT_READ | PROT_WRITE); }
 
 bool ref_guarded_intact(const ref_guarded *block) {
   bool at_start = block->data == block->pages;
@@ -59,27 +62,29 @@ void ref_guarded_free(ref_guarded *block) {
   *block = (ref_guarded){0};
 }
 
+static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+enum { crash_count = sizeof crashes / sizeof crashes[0] };
+static struct sigaction previous[crash_count];
 static _Atomic(const char *) announcement;
-static struct sigaction previous_segv, previous_bus;
 
 static void announce_crash(int signal) {
   const char *text = atomic_exchange(&announcement, NULL);
   if (text) {
-    static const char lead[] = "\nA kernel touched memory that isn't its own, or wrote to an input:\n";
+    static const char lead[] = "\nA kernel crashed: it touched memory that isn't its own, wrote to an input, or divided by 0:\n";
     ssize_t written = write(STDERR_FILENO, lead, sizeof lead - 1);
     written = write(STDERR_FILENO, text, strlen(text));
     (void)written;
   }
   // The faulting instruction runs again under whatever handled the signal before.
-  sigaction(signal, signal == SIGBUS ? &previous_bus : &previous_segv, NULL);
+  for (int i = 0; i < crash_count; i++)
+    if (crashes[i] == signal) sigaction(signal, &previous[i], NULL);
 }
 
 void ref_guarded_announce(const char *text) {
   static atomic_bool installed;
   if (text && !atomic_exchange(&installed, true)) {
     struct sigaction action = {.sa_handler = announce_crash, .sa_flags = SA_ONSTACK};
-    sigaction(SIGSEGV, &action, &previous_segv);
-    sigaction(SIGBUS, &action, &previous_bus);
+    for (int i = 0; i < crash_count; i++) sigaction(crashes[i], &action, &previous[i]);
   }
   atomic_store(&announcement, text);
 }

@@ -21,8 +21,9 @@ typedef struct ref_guarded {
 /// for float and, at ref_side_end, for nothing wider. Ends the process when the system has no memory.
 void *ref_guarded_place(ref_guarded *block, size_t bytes, ref_side side);
 
-/// From here to the next ref_guarded_place, a write to the block ends the process.
+/// From here to ref_guarded_unseal or ref_guarded_place, a write to the block ends the process.
 void ref_guarded_seal(ref_guarded *block);
+void ref_guarded_unseal(ref_guarded *block);
 
 /// Whether the pattern beside the block is whole.
 bool ref_guarded_intact(const ref_guarded *block);

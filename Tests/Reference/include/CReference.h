@@ -157,7 +157,8 @@ int64_t ref_report_results(const ref_report *report, int32_t isa);
 int64_t ref_report_feature(const ref_report *report, ref_feature feature);
 const char *ref_report_failure(const ref_report *report);  // "" if there is none
 
-/// Checks forward, input gradient (both writing modes), weight and bias gradient (both modes, with and without a mask).
+/// Checks forward, input gradient (both writing modes), weight and bias gradient (both modes, with and without a mask, and
+/// with a mask and NaNs all over their inputs).
 /// A kernel that leaves its memory ends the process, after the problem has been printed to standard error.
 ref_report ref_check_convolutions(const ref_kernels *kernels, const ref_check *check);
 
