@@ -83,7 +83,7 @@ let package = Package(
         // calls them through the public header.
         .target(name: "CReference", dependencies: ["CKernels"], path: "Tests/Reference", cSettings: [optimised]),
         .testTarget(name: "CKernelsTests", dependencies: ["CKernels", "CReference"]),
-        .testTarget(name: "PermafrostTests", dependencies: ["Permafrost", "CKernels"]),
+        .testTarget(name: "PermafrostTests", dependencies: ["Permafrost", "CKernels", "CZlib"]),
         .testTarget(
             name: "CrossValidationTests", dependencies: ["Permafrost", "CKernels", "CReference"],
             exclude: ["Goldens", "peers"]),

@@ -5,7 +5,7 @@ import Testing
 @Suite struct SafetensorsTests {
     let folder = TemporaryFolder()
 
-    /// What Python's `safetensors.torch.save` 0.5 writes for the tensors of `sample`.
+    /// What Python's `safetensors.torch.save` 0.8 writes for the tensors of `sample`.
     static let reference: [UInt8] = [0x58, 1, 0, 0, 0, 0, 0, 0] + Array(
         #"{"__metadata__":{"format":"pt"},"b.num_batches_tracked":{"dtype":"I64","shape":[],"data_offsets":[0,8]},"#
             .utf8)

@@ -194,14 +194,18 @@ extension Parameter {
         guard newValue.shape == shape else {
             throw FreezeError("\(label) has shape \(shape), but a value of shape \(newValue.shape) came")
         }
-        if strict, let mask = gradientMask, let position = mask.frozen.firstDifference(in: newValue) {
-            let offset = Int(mask.frozen.offsets[position])
-            let loaded = newValue.withUnsafeBufferPointer { $0[offset] }
-            throw FreezeError(
-                "\(label)\(bracketed(shape.indices(ofOffset: offset))) is frozen at \(mask.frozen.values[position]); "
-                    + "\(loaded) can't be loaded into it")
-        }
+        if strict { try checkFrozen(against: newValue) }
         value = newValue
+    }
+
+    /// Throws when `newValue`, of this parameter's shape, would change a frozen element.
+    func checkFrozen(against newValue: Tensor) throws {
+        guard let mask = gradientMask, let position = mask.frozen.firstDifference(in: newValue) else { return }
+        let offset = Int(mask.frozen.offsets[position])
+        let loaded = newValue.withUnsafeBufferPointer { $0[offset] }
+        throw FreezeError(
+            "\(label)\(bracketed(shape.indices(ofOffset: offset))) is frozen at \(mask.frozen.values[position]); "
+                + "\(loaded) can't be loaded into it")
     }
 
     // MARK: Internals
