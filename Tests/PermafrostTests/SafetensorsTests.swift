@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import Permafrost
@@ -73,6 +74,7 @@ import Testing
         for length in 0..<Self.reference.count {
             let cut = Array(Self.reference[..<length])
             #expect(throws: SafetensorsError.self, "cut to \(length) bytes") { try Safetensors(bytes: cut) }
+            guard length % 16 == 0 else { continue }
             let path = folder.write(cut, to: "cut.safetensors")
             let error = #expect(throws: SafetensorsError.self) { try Safetensors.read(path) }
             #expect(error?.description.contains(path) == true)
@@ -153,7 +155,7 @@ import Testing
         #"{"x":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
         #"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"more":1}}"#,
         #"{"x":{"dtype":3,"shape":[2],"data_offsets":[0,8]}}"#,
-        #"{"x":[]}"#, #"{"x":null}"#, #"{"x"}"#, #"{x:{}}"#, #"{"x":{},}"#, #"{,}"#, #"{"#, #"{""#, #"{"\"#,
+        #"{"x":[]}"#, #"{"x":null}"#, #"{"x"}"#, #"{x:{}}"#, #"{"x":{},}"#, #"{,}"#, #"{ "#, #"{""#, #"{"\"#,
         #"{"__metadata__":{"a":1}}"#, #"{"__metadata__":[]}"#, #"{"__metadata__":{"a":{}}}"#,
         #"{"__metadata__":{"a":"\x"}}"#, #"{"__metadata__":{"a":"\u12"}}"#, #"{"__metadata__":{"a":"\u+123"}}"#,
         #"{"__metadata__":{"a":"\ud800"}}"#, #"{"__metadata__":{"a":"\ud800\u0041"}}"#,
@@ -188,8 +190,8 @@ import Testing
     @Test func failedWriteLeavesTheOldFileAndNothingElse() throws {
         // A folder stands where the file should go: the rename fails after the temporary file was written.
         let inner = folder.path("target")
-        #expect(throws: Never.self) { try Self.sample.write(to: folder.path("kept")) }
-        try #require(mkdir(inner, 0o755) == 0)
+        try Self.sample.write(to: folder.path("kept"))
+        try FileManager.default.createDirectory(atPath: inner, withIntermediateDirectories: false)
         folder.write([1], to: "target/child")
         for path in [inner, folder.path("missing/x"), folder.path("kept/x")] {
             let error = #expect(throws: SafetensorsError.self) { try Self.sample.write(to: path) }
