@@ -42,7 +42,7 @@ static inline int64_t pf_minimum_of(int64_t a, int64_t b) { return a < b ? a : b
 static inline int64_t pf_maximum_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /// ceil(a / b) and the least multiple of b that isn't below a, for a >= 0 and b > 0.
-static inline int64_t pf_ceiling_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t pf_ceiling_divide(int64_t a, int64_t b) { return a / b + (a % b != 0); }  // a + b may overflow
 static inline int64_t pf_round_up(int64_t a, int64_t b) { return pf_ceiling_divide(a, b) * b; }
 
 // MARK: Settings of a call
