@@ -127,7 +127,7 @@ void pf_correlation_prepare(const pf_settings *settings, const pf_correlation *p
   plan->parts = pf_parallel_parts(settings, blocks * plan->tile_parts, operations / (double)plan->tile_parts);
 
   const int64_t frame_size = plan->in_place ? 0 : frame_floats(plan);
-  const int64_t panel_size = plan->panel_tiles * plan->inner * tile + (plan->packed ? tile : 0);
+  const int64_t panel_size = plan->panel_tiles * plan->inner * tile;
   const int64_t floats = frame_size + panel_size + plan->kernels->tile_rows * tile;
   const int64_t segments = plan->most_segments * (int64_t)sizeof(pf_segment);
   const int64_t indices = (plan->most_column_tiles + 1) * (int64_t)sizeof(int64_t);
@@ -165,7 +165,7 @@ static scratch scratch_of(const run_state *state, int32_t part) {
   scratch s = {0};
   s.frame = (float *)(state->scratch + part * plan->scratch_bytes);
   s.panel = s.frame + (plan->in_place ? 0 : frame_floats(plan));
-  s.tile = s.panel + plan->panel_tiles * plan->inner * tile + (plan->packed ? tile : 0);
+  s.tile = s.panel + plan->panel_tiles * plan->inner * tile;
   s.segments = (pf_segment *)(s.tile + plan->kernels->tile_rows * tile);
   s.first_segment = (int64_t *)(s.segments + plan->most_segments);
   return s;
@@ -255,10 +255,9 @@ static void run_block(const run_state *state, const scratch *s, int64_t group, c
   const int64_t step = plan->packed ? plan->panel_tiles : s->column_tiles;
   for (int64_t first = 0; first < s->column_tiles; first += step) {
     const int64_t last = pf_minimum_of(first + step, s->column_tiles);
-    for (int64_t t = first; plan->packed && t < last; ++t) {
-      plan->kernels->pack_columns(plan->inner, state->frame_offsets, frame, s->segments + s->first_segment[t],
-                                  s->first_segment[t + 1] - s->first_segment[t], !plan->in_place,
-                                  s->panel + (t - first) * plan->inner * tile);
+    if (plan->packed) {
+      plan->kernels->pack_columns(plan->inner, state->frame_offsets, frame, s->segments, s->first_segment + first,
+                                  last - first, !plan->in_place, s->panel);
     }
     for (int64_t i = tile_begin; i < tile_end; ++i) {
       const int64_t output = pf_piece_begin(p->outputs, i, plan->tiles);

@@ -183,8 +183,10 @@ static void run_block(const run_state *state, const pf_block *block, int64_t gro
       fill_gradient_rows(plan, block, state->output_gradient, group * shape->group_output_channels + filter, count,
                          rows);
       float *result = sums + (group * shape->group_output_channels + filter) * plan->inner + channel * taps;
-      for (int64_t k = 0; k < channels * taps; k += kernels->dot_columns) {
-        const int64_t columns = pf_minimum_of(kernels->dot_columns, channels * taps - k);
+      const int64_t column_tiles = pf_ceiling_divide(channels * taps, kernels->dot_columns);
+      for (int64_t i = 0; i < column_tiles; ++i) {
+        const int64_t k = pf_piece_begin(channels * taps, i, column_tiles);
+        const int64_t columns = pf_piece_begin(channels * taps, i + 1, column_tiles) - k;
         kernels->dot[count][columns](vectors, rows, plan->row_stride, frame_buffer, state->offsets + k, result + k,
                                      plan->inner, accumulate);
       }

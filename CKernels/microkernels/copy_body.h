@@ -14,11 +14,36 @@ PF_INLINE void copy_zeros(int64_t count, float *result) {
   for (int64_t i = 0; i < count; ++i) result[i] = 0;
 }
 
+/// As copy_contiguous where up to a vector's length may be read behind the source, and `room` elements written: what comes
+/// behind the copy is overwritten later.
+PF_INLINE void copy_within(int64_t count, int64_t room, const float *source, float *result) {
+  int64_t i = 0;
+  for (; i < count && i + PF_LANES <= room; i += PF_LANES) store(result + i, load(source + i));
+  if (i >= count) return;
+  if (count >= PF_LANES) {
+    store(result + count - PF_LANES, load(source + count - PF_LANES));
+  } else {
+    for (; i < count; ++i) result[i] = source[i];
+  }
+}
+
+/// Every second element of 2 * count - 1.
+PF_INLINE void copy_alternate(int64_t count, const float *source, float *result) {
+  int64_t i = 0;
+  // Reads one element more than it uses: the last vector's worth is left to the loop below.
+  for (; i + PF_LANES < count; i += PF_LANES) {
+    store(result + i, even_lanes(load(source + 2 * i), load(source + 2 * i + PF_LANES)));
+  }
+  for (; i < count; ++i) result[i] = source[2 * i];
+}
+
 static void copy_rows(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
                       int64_t step, float *result, int64_t result_pitch) {
   for (int64_t r = 0; r < rows; ++r) {
     if (step == 1) {
       copy_contiguous(count, source, result);
+    } else if (step == 2) {
+      copy_alternate(count, source, result);
     } else {
       for (int64_t i = 0; i < count; ++i) result[i] = source[i * step];
     }
@@ -29,24 +54,26 @@ static void copy_rows(int64_t rows, int64_t count, int64_t width, const float *s
 }
 
 static void pack_columns(int64_t inner, const int64_t *offsets, const float *frame, const pf_segment *segments,
-                         int64_t segment_count, bool slack, float *panel) {
-  const pf_segment last = segments[segment_count - 1];
-  const int64_t used = last.column + last.length;
+                         const int64_t *first, int64_t tiles, bool slack, float *panel) {
+  // All tiles of a row together: what is read is then long runs of the frame, which hardware fetches ahead.
   for (int64_t k = 0; k < inner; ++k) {
     const float *plane = frame + offsets[k];
-    for (int64_t s = 0; s < segment_count; ++s) {
-      const float *source = plane + segments[s].frame;
-      float *result = panel + segments[s].column;
-      const int64_t length = segments[s].length;
-      if (slack) {
-        // What is written behind a segment is overwritten by the next one or the next row.
-        for (int64_t i = 0; i < length; i += PF_LANES) store(result + i, load(source + i));
-      } else {
-        copy_contiguous(length, source, result);
+    for (int64_t t = 0; t < tiles; ++t) {
+      float *row = panel + (t * inner + k) * tile_columns;
+      int64_t used = 0;
+      for (int64_t s = first[t]; s < first[t + 1]; ++s) {
+        const float *source = plane + segments[s].frame;
+        float *result = row + segments[s].column;
+        const int64_t length = segments[s].length;
+        used = segments[s].column + length;
+        if (slack) {
+          copy_within(length, tile_columns - segments[s].column, source, result);
+        } else {
+          copy_contiguous(length, source, result);
+        }
       }
+      copy_zeros(tile_columns - used, row + used);
     }
-    copy_zeros(tile_columns - used, panel + used);
-    panel += tile_columns;
   }
 }
 

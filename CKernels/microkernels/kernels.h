@@ -59,10 +59,12 @@ typedef struct pf_kernels {
   void (*copy_rows)(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
                     int64_t step, float *result, int64_t result_pitch);
 
-  /// panel[k][s.column + i] = frame[offsets[k] + s.frame + i] for each segment s, other columns zero; panel: inner x
-  /// tile_columns. With `slack` a vector's length may be read behind a segment and written behind the panel.
+  /// Packs the columns of `tiles` neighbouring tiles, one panel of inner x tile_columns each, one behind the other:
+  /// panel[k][s.column + i] = frame[offsets[k] + s.frame + i] for each of the tile's segments s, other columns zero.
+  /// segments[first[t]] up to segments[first[t + 1]] are those of tile t. With `slack` a vector's length may be read behind
+  /// a segment.
   void (*pack_columns)(int64_t inner, const int64_t *offsets, const float *frame, const pf_segment *segments,
-                       int64_t segment_count, bool slack, float *panel);
+                       const int64_t *first, int64_t tiles, bool slack, float *panel);
 
   /// result[r * result_stride + s.result + i * step] = (or +=) tile[r * tile_columns + s.column + i] for each row r and
   /// segment s.

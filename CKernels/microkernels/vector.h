@@ -31,6 +31,17 @@ PF_INLINE vector multiply_add(vector a, vector b, vector c) {
 #endif
 }
 
+/// The even lanes of x, then those of y.
+PF_INLINE vector even_lanes(vector x, vector y) {
+#if PF_LANES == 16
+  return __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+#elif PF_LANES == 8
+  return __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14);
+#else
+  return __builtin_shufflevector(x, y, 0, 2, 4, 6);
+#endif
+}
+
 // Half of the way of summing across lanes: fold_k(x, y) adds the halves of each block of 2k lanes; x's sums come first.
 #if PF_LANES == 16
 PF_INLINE vector fold_8(vector x, vector y) {
