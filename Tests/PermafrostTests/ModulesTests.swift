@@ -351,3 +351,46 @@ private final class Net: Module {
         #expect("\(try #require(error))".hasPrefix("MSELoss: mseLoss: "))
     }
 }
+
+@Suite struct ModuleCopyTests {
+    @Test func aCopyHasTheStateAndIsIndependent() throws {
+        let net = Net()
+        try net(.randn([2, 1, 4, 4])).sum().backward()
+        try net.stem.weight.freeze(at: [0, 0, 1, 1], to: 1)
+        net.layer1[0].conv1.weight.requiresGrad = false
+        net.layer1[1].eval()
+        net.stem.registerForwardPreHook { _, _ in nil }
+
+        let copy = try net.copied(by: { Net() })
+        for (a, b) in zip(net.namedState(), copy.namedState()) {
+            #expect(a.name == b.name && a.value.bitEquals(b.value), "\(a.name)")
+        }
+        #expect(net.modules().map(\.training) == copy.modules().map(\.training))
+        #expect(!copy.layer1[0].conv1.weight.requiresGrad)
+        #expect(copy.stem.weight.grad == nil && copy.stem.hooks == nil)
+
+        copy.stem.weight.value = .zeros([2, 1, 3, 3])
+        #expect(copy.stem.weight[element: 0, 0, 1, 1] == 1)
+        #expect(net.stem.weight[element: 0, 0, 0, 0] != 0)
+        copy.stem.weight.thaw()
+        #expect(try net.stem.weight.isFrozen(0, 0, 1, 1))
+    }
+
+    @Test func aCopyTakesNoRandomNumbers() async {
+        // In a process of its own: tests share the default generator.
+        await #expect(processExitsWith: .success) {
+            let net = Linear(2, 2)
+            let state = Generator.default.state
+            let copy = try net.copied(by: { Linear(2, 2) })
+            precondition(Generator.default.state == state && copy.weight.value.bitEquals(net.weight.value))
+        }
+    }
+
+    @Test func aDifferentStructureIsRefused() throws {
+        let other = #expect(throws: ModuleError.self) { try Linear(2, 2).copied(by: { Linear(2, 2, bias: false) }) }
+        #expect("\(try #require(other))" == "Linear: the module made for a copy differs in its state: bias")
+        let shape = #expect(throws: ModuleError.self) { try Linear(2, 2).copied(by: { Linear(2, 3) }) }
+        #expect(
+            "\(try #require(shape))" == "Linear: the module made for a copy has a weight of shape [3, 2], not [2, 2]")
+    }
+}
