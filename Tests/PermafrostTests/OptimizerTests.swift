@@ -11,7 +11,9 @@ import Testing
         return (Parameter(.randn(shape, generator: generator)), generator)
     }
 
-    private static func feed(_ parameter: Parameter, _ optimizer: Optimizer, _ generator: Generator, steps: Int) throws {
+    private static func feed(
+        _ parameter: Parameter, _ optimizer: Optimizer, _ generator: Generator, steps: Int
+    ) throws {
         for _ in 0..<steps {
             parameter.grad = .randn(parameter.shape, generator: generator)
             try optimizer.step()
@@ -139,7 +141,7 @@ import Testing
             do { _ = try body() } catch { return "\(error)" }
             return ""
         }
-        #expect(message { try SGD(parameters: [parameter], learningRate: -1) }.contains("learningRate must be not negative"))
+        #expect(message { try SGD(parameters: [parameter], learningRate: -1) }.contains("must be not negative"))
         #expect(message { try SGD(parameters: [parameter], learningRate: .nan) }.contains("learningRate"))
         #expect(message { try SGD(parameters: [parameter], learningRate: 1, nesterov: true) }.contains("nesterov"))
         #expect(message { try Adam(parameters: [parameter], betas: (1, 0.9)) }.contains("beta1"))

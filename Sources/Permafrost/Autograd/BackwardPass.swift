@@ -142,7 +142,6 @@ final class BackwardPass {
 extension Tensor {
     /// Adds in place; used on gradients, which no tape sees.
     mutating func accumulate(_ other: Tensor) {
-        makeUnique()
         addScaled(other, by: 1)
     }
 }

@@ -45,10 +45,11 @@ public final class FreezeHandle {
 
     /// Switches the freeze on again: its elements go back to its values and stay there.
     ///
-    /// - Throws: `FreezeError` when another freeze that is on holds one of them at another value.
+    /// - Throws: `FreezeError` when another freeze that is on holds one of them at another value, or when this one was
+    ///   removed.
     public func enable() throws {
-        guard !isEnabled, let parameter else { return }
-        try parameter.enable([self])
+        guard let parameter else { throw FreezeError("a freeze that was removed can't be enabled") }
+        if !isEnabled { try parameter.enable([self]) }
     }
 
     /// What a checkpoint saves of this freeze.

@@ -55,6 +55,14 @@ extension Module {
         }
     }
 
+    /// Freezes every parameter of this module and those below it where it is now, as for a pretrained part of a network.
+    ///
+    /// - Returns: a handle for each parameter.
+    @discardableResult
+    public func freeze(route: FreezeRoute = .mask, name: String? = nil) throws -> [FreezeHandle] {
+        try parameters().map { try $0.freeze(.all, route: route, name: name) }
+    }
+
     /// Switches on every freeze of a name in this module and those below it, as for the next task.
     ///
     /// - Throws: `FreezeError` when one of them and another that is on hold an element at two values; the parameters
@@ -90,8 +98,8 @@ extension Sequence<FreezeSpecification> {
     /// Applies these freezes to a model. Elements without a value stay, or are pinned, where they are.
     ///
     /// - Returns: handles that undo them, one a freeze.
-    /// - Throws: `FreezeError` as `FreezeSpecification.apply(to:route:name:)` does, also for two values for one element;
-    ///   none of the freezes is left then.
+    /// - Throws: `FreezeError` as `FreezeSpecification.apply(to:route:name:)` does, also for two values for one
+    ///   element; none of the freezes is left then.
     @discardableResult
     public func apply(to model: Module, method: FreezeMethod) throws -> [HookHandle] {
         let parameters = model.namedParameters()

@@ -43,8 +43,9 @@ extension Tensor {
         return result
     }
 
-    /// self += scale * other in place, for gradients; the shapes are equal.
+    /// self += scale * other in place, unseen by the tape; the shapes are equal.
     mutating func addScaled(_ other: Tensor, by scale: Float) {
+        makeUnique()
         checkKernel(
             withKernelContext {
                 pf_add_scaled($0, Int64(count), scale, other.storage.pointer, storage.pointer)

@@ -120,6 +120,10 @@ open class Optimizer: FreezeObserver {
         let (parameter, group) = parameters[position]
         let mask = parameter.gradientMask
         guard parameter.requiresGrad, let gradient = parameter.leaf.grad, mask?.trainableCount != 0 else { return }
+        guard gradient.shape == parameter.shape else {
+            throw OptimizerError(
+                "\(parameter.label) has shape \(parameter.shape), but its gradient has shape \(gradient.shape)")
+        }
         try parameter.withUnmaskedValue { value in
             defer { if !sparesFrozenElements || !parameter.constraints.isEmpty { mask?.frozen.assert(on: &value) } }
             states[position].step += 1
