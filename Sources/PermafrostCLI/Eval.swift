@@ -1,0 +1,102 @@
+import ArgumentParser
+import Foundation
+import Permafrost
+
+struct Eval: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Measures weights on test images.",
+        discussion: """
+            RUN is a folder that train has left, WEIGHTS a safetensors file with PyTorch's key names. What the run or the \
+            file says of data set and model holds unless options say otherwise.
+            """)
+
+    @Argument(help: ArgumentHelp("A run's folder or a safetensors file.", valueName: "run|weights"))
+    var source: String
+
+    @Option(help: "digits or fashion-mnist.")
+    var dataset: DatasetName?
+
+    @Option(help: ArgumentHelp("The folder with the data set's gzip IDX files.", valueName: "folder"))
+    var data: String?
+
+    @Option(help: "cnn, lenet or resnet20.")
+    var model: ModelName?
+
+    @Option(help: "Of the digits' split.")
+    var seed: UInt64?
+
+    @Option(help: ArgumentHelp("At most so many. (default: as many as there are processors)", valueName: "count"))
+    var threads: Int?
+
+    @Flag(help: "End standard output with one line of JSON.")
+    var json = false
+
+    private struct Result: Encodable {
+        let dataset: String
+        let model: String
+        let weights: String
+        let testImages: Int
+        let testLoss: Double
+        let testAccuracy: Double
+        let weightsSHA256: String
+    }
+
+    func run() throws {
+        if let threads, threads <= 0 { throw Failure("--threads must be at least 1, not \(threads)") }
+        useThreads(threads)
+        let (file, path) = try openWeights()
+        let dataset = try dataset ?? known(file.metadata["permafrost.dataset"], option: "dataset", in: path)
+        let model = try model ?? known(file.metadata["permafrost.model"], option: "model", in: path)
+        guard let seed = seed ?? UInt64(file.metadata["permafrost.seed"] ?? "0") else {
+            throw Failure("'\(path)' has the seed '\(file.metadata["permafrost.seed"]!)', which is no whole number")
+        }
+        try dataset.check(data: data)
+        let network = try model.make(imageShape: dataset.imageShape, classCount: dataset.classCount)
+        do {
+            try network.load(stateDictionary: StateDictionary(file))
+        } catch let error as StateDictionaryError {
+            throw Failure("'\(path)' doesn't hold the model \(model.rawValue): \(error)")
+        }
+        let test = try Evaluation(network, on: dataset.loadTest(from: dataFolder, seed: seed))
+        print(
+            "test accuracy \(percent(test.accuracy, digits: 2)) (\(grouped(test.correct)) of \(grouped(test.count))), "
+                + String(format: "loss %.4f", test.loss) + "  \(dataset.rawValue), \(model.rawValue), \(path)")
+        if json {
+            print(
+                try Result(
+                    dataset: dataset.rawValue, model: model.rawValue, weights: path, testImages: test.count,
+                    testLoss: test.loss, testAccuracy: test.accuracy, weightsSHA256: file.dataDigest
+                ).jsonLine())
+        }
+    }
+
+    private func openWeights() throws -> (Safetensors, path: String) {
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: source, isDirectory: &isFolder) else {
+            throw Failure("there is neither a run nor a file '\(source)'")
+        }
+        let path = isFolder.boolValue ? RunFolder(path: source).weights : source
+        if isFolder.boolValue && !FileManager.default.fileExists(atPath: path) {
+            throw Failure("'\(source)' holds no finished run: there is no \(path)")
+        }
+        return (try Safetensors.read(path), path)
+    }
+
+    private func known<Name: RawRepresentable<String> & CaseIterable>(
+        _ value: String?, option: String, in path: String
+    ) throws -> Name {
+        let names = Name.allCases.map(\.rawValue).joined(separator: ", ")
+        guard let value else {
+            throw Failure("'\(path)' doesn't say its \(option): give --\(option) (one of \(names))")
+        }
+        guard let name = Name(rawValue: value) else {
+            throw Failure("'\(path)' has the unknown \(option) '\(value)': give --\(option) (one of \(names))")
+        }
+        return name
+    }
+
+    /// Where the data are: as an option says, else where the run had them from.
+    private var dataFolder: String? {
+        data ?? (try? RunFolder(path: source).readConfiguration())?.data
+    }
+}
