@@ -2,8 +2,8 @@ import Testing
 
 @testable import Permafrost
 
-/// What separates a freeze from a zeroed gradient: thirty assertions, a test each, in bits, over 100 steps where there are
-/// steps, by both routes where routes matter. Tests/FREEZING.md lists them.
+/// What separates a freeze from a zeroed gradient: thirty assertions, a test each, in bits, over 100 steps where there
+/// are steps, by both routes where routes matter. Tests/FREEZING.md lists them.
 @Suite struct FreezeAssertionTests {
 
     /// Trains, freezes some of every kind of parameter at step `start`, trains 100 steps more, and checks every step.

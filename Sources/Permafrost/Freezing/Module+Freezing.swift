@@ -55,7 +55,7 @@ extension Module {
         }
     }
 
-    /// Freezes every parameter of this module and those below it where it is now, as for a pretrained part of a network.
+    /// Freezes every parameter of this module and those below it where it is now, as for a pretrained part.
     ///
     /// - Returns: a handle for each parameter.
     @discardableResult
