@@ -1,11 +1,15 @@
 /// max(x, 0), elementwise.
 public final class ReLU: Module {
     public override func forward(_ input: Tensor) throws -> Tensor { input.relu() }
+
+    public override func stateEntries() -> [StateEntry] { [] }
 }
 
 /// min(max(x, 0), 6), elementwise.
 public final class ReLU6: Module {
     public override func forward(_ input: Tensor) throws -> Tensor { input.relu6() }
+
+    public override func stateEntries() -> [StateEntry] { [] }
 }
 
 /// Zeroes each element with a probability in training and scales the others by 1 / (1 - probability); in evaluation it
@@ -26,6 +30,8 @@ public final class Dropout: Module {
     }
 
     public override var extraDescription: String { "\(probability)" }
+
+    public override func stateEntries() -> [StateEntry] { [] }
 }
 
 /// Joins neighbouring axes into one: all but the first by default.
@@ -52,4 +58,6 @@ public final class Flatten: Module {
     }
 
     public override var extraDescription: String { "startAxis: \(startAxis), endAxis: \(endAxis)" }
+
+    public override func stateEntries() -> [StateEntry] { [] }
 }

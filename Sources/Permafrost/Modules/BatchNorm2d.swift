@@ -30,9 +30,9 @@ open class BatchNorm2d: Module {
         self.momentum = momentum
         weight = affine ? Parameter(.ones([features])) : nil
         bias = affine ? Parameter(.zeros([features])) : nil
-        runningMean = trackRunningStats ? Buffer(.zeros([features]), key: "running_mean") : nil
-        runningVariance = trackRunningStats ? Buffer(.ones([features]), key: "running_var") : nil
-        batchesTracked = trackRunningStats ? Buffer(0, storage: .int64, key: "num_batches_tracked") : nil
+        runningMean = trackRunningStats ? Buffer(.zeros([features])) : nil
+        runningVariance = trackRunningStats ? Buffer(.ones([features])) : nil
+        batchesTracked = trackRunningStats ? Buffer(0, storage: .int64) : nil
         super.init()
     }
 
@@ -69,6 +69,14 @@ open class BatchNorm2d: Module {
         }
         move(runningMean, towards: mean, times: 1)
         move(runningVariance, towards: variance, times: Double(count) / Double(count - 1))
+    }
+
+    open override func stateEntries() -> [StateEntry] {
+        let buffers: [StateEntry?] = [
+            runningMean.map { .buffer("running_mean", $0) }, runningVariance.map { .buffer("running_var", $0) },
+            batchesTracked.map { .buffer("num_batches_tracked", $0) },
+        ]
+        return affineEntries(weight, bias) + buffers.compactMap(\.self) + reflectedEntries(below: BatchNorm2d.self)
     }
 
     open override var extraDescription: String {

@@ -67,6 +67,10 @@ open class Conv2d: Module {
         }
     }
 
+    open override func stateEntries() -> [StateEntry] {
+        affineEntries(weight, bias) + reflectedEntries(below: Conv2d.self)
+    }
+
     open override var extraDescription: String {
         var text = "\(inputChannels), \(outputChannels), kernelSize: \(kernelSize), stride: \(stride)"
         if padding != 0 { text += ", padding: \(padding)" }

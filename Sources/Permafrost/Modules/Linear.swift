@@ -30,6 +30,10 @@ open class Linear: Module {
         return try naming { try linear(input, weight.tensor, bias: bias?.tensor) }
     }
 
+    open override func stateEntries() -> [StateEntry] {
+        affineEntries(weight, bias) + reflectedEntries(below: Linear.self)
+    }
+
     open override var extraDescription: String {
         "\(inputFeatures), \(outputFeatures)" + (bias == nil ? ", bias: false" : "")
     }

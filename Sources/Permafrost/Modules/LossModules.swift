@@ -33,6 +33,8 @@ public final class CrossEntropyLoss: Module {
     public override var extraDescription: String {
         (labelSmoothing == 0 ? "" : "labelSmoothing: \(labelSmoothing), ") + "reduction: \(reduction)"
     }
+
+    public override func stateEntries() -> [StateEntry] { [] }
 }
 
 /// The squared difference between two tensors of the same shape.
@@ -57,4 +59,6 @@ public final class MSELoss: Module {
     }
 
     public override var extraDescription: String { "reduction: \(reduction)" }
+
+    public override func stateEntries() -> [StateEntry] { [] }
 }

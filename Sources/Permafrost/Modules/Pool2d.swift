@@ -42,6 +42,8 @@ public final class MaxPool2d: Module {
     public override var extraDescription: String {
         "kernelSize: \(kernelSize), stride: \(stride), padding: \(padding), dilation: \(dilation), ceilMode: \(ceilMode)"
     }
+
+    public override func stateEntries() -> [StateEntry] { [] }
 }
 
 /// The mean of each window: [batch, channels, height, width] -> [batch, channels, height', width']; also without the
@@ -91,6 +93,8 @@ public final class AvgPool2d: Module {
     public override var extraDescription: String {
         "kernelSize: \(kernelSize), stride: \(stride), padding: \(padding)"
     }
+
+    public override func stateEntries() -> [StateEntry] { [] }
 }
 
 /// Means of windows chosen so that the output has the given size: [batch, channels, height, width] ->
@@ -114,6 +118,8 @@ public final class AdaptiveAvgPool2d: Module {
     }
 
     public override var extraDescription: String { "outputSize: \(outputSize)" }
+
+    public override func stateEntries() -> [StateEntry] { [] }
 }
 
 extension Module {
