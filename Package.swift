@@ -85,7 +85,7 @@ let package = Package(
         .testTarget(name: "CKernelsTests", dependencies: ["CKernels", "CReference"]),
         .testTarget(name: "PermafrostTests", dependencies: ["Permafrost", "CKernels", "CZlib"]),
         .testTarget(
-            name: "CrossValidationTests", dependencies: ["Permafrost", "CKernels", "CReference"],
+            name: "CrossValidationTests", dependencies: ["Permafrost", "CReference", "PermafrostBench"],
             exclude: ["Goldens", "peers"]),
     ],
     swiftLanguageModes: [.v6],

@@ -54,14 +54,6 @@ bool ref_checker_includes(const ref_checker *checker, int32_t isa);
 /// Starts problem `index`, described by `shape`.
 void ref_checker_begin(ref_checker *checker, int64_t index, const char *shape);
 
-/// What pf_fast may add to the bound of a convolution, where algorithms with fewer multiplications may run: this many
-/// roundings a term, and a magnitude of at least these factors times the largest absolute values of the two operands.
-typedef struct ref_fast_bound {
-  int64_t roundings;
-  double forward, input_gradient, weight_gradient;
-} ref_fast_bound;
-ref_fast_bound ref_fast_bound_of(const ref_convolution *problem);
-
 /// Fills with integers of absolute value at most `limit`, few of them 0, or with fractions, as the check asks.
 void ref_draw_values(ref_checker *checker, float *values, int64_t count, int64_t limit);
 

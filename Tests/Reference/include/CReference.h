@@ -69,6 +69,14 @@ void ref_matrix_multiply(const ref_product *product, const float *a, const float
 /// multiply-add, may have; `magnitude` is the sum of the products' absolute values. See bound.c for its derivation.
 double ref_error_bound(int64_t terms, double magnitude);
 
+/// What pf_fast may add to the bound of a convolution, where algorithms with fewer multiplications may run: this many
+/// roundings a term, and a magnitude of at least these factors times the largest absolute values of the two operands.
+typedef struct ref_fast_bound {
+  int64_t roundings;
+  double forward, input_gradient, weight_gradient;
+} ref_fast_bound;
+ref_fast_bound ref_fast_bound_of(const ref_convolution *problem);
+
 // MARK: Problems
 
 /// Problem `index` of the sequence `seed`; each depends on the two numbers alone.

@@ -1,0 +1,8 @@
+import ArgumentParser
+
+@main struct PermafrostBench: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "permafrost-bench",
+        abstract: "Measures Permafrost, beside PyTorch where asked.",
+        subcommands: [DriftCommand.self, RooflineCommand.self, ConvCommand.self, WorkerCommand.self])
+}
