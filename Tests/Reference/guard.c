@@ -8,6 +8,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define REF_SANITIZER 1
+void __sanitizer_set_death_callback(void (*callback)(void));
+#endif
+#endif
+
 enum { canary_bytes = 256, canary = 0xA5 };
 
 static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
@@ -67,7 +74,7 @@ enum { crash_count = sizeof crashes / sizeof crashes[0] };
 static struct sigaction previous[crash_count];
 static _Atomic(const char *) announcement;
 
-static void announce_crash(int signal) {
+static void announce(void) {
   const char *text = atomic_exchange(&announcement, NULL);
   if (text) {
     static const char lead[] = "\nA kernel crashed: it touched memory that isn't its own, wrote to an input, or divided by 0:\n";
@@ -75,6 +82,10 @@ static void announce_crash(int signal) {
     written = write(STDERR_FILENO, text, strlen(text));
     (void)written;
   }
+}
+
+static void announce_crash(int signal) {
+  announce();
   // The faulting instruction runs again under whatever handled the signal before.
   for (int i = 0; i < crash_count; i++)
     if (crashes[i] == signal) sigaction(signal, &previous[i], NULL);
@@ -85,6 +96,9 @@ void ref_guarded_announce(const char *text) {
   if (text && !atomic_exchange(&installed, true)) {
     struct sigaction action = {.sa_handler = announce_crash, .sa_flags = SA_ONSTACK};
     for (int i = 0; i < crash_count; i++) sigaction(crashes[i], &action, &previous[i]);
+#ifdef REF_SANITIZER
+    __sanitizer_set_death_callback(announce);
+#endif
   }
   atomic_store(&announcement, text);
 }
