@@ -78,7 +78,8 @@ static double cost(const pf_correlation_plan *plan) {
   return blocks * tiles * column;
 }
 
-void pf_correlation_prepare(const pf_settings *settings, const pf_correlation *problem, pf_correlation_plan *plan) {
+pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlation *problem,
+                                 pf_correlation_plan *plan) {
   *plan = (pf_correlation_plan){.problem = *problem, .kernels = settings->kernels};
   pf_correlation *p = &plan->problem;
   p->weight_first += pf_axis_trim(&p->y) * p->weight_y;
@@ -95,7 +96,7 @@ void pf_correlation_prepare(const pf_settings *settings, const pf_correlation *p
   }
   plan->frame.y = p->y;
   plan->frame.x = p->x;
-  pf_frame_analyse(&plan->frame);
+  PF_TRY(pf_frame_analyse(&plan->frame, p->channels));
 
   shape_direct(plan);
   count_blocks(plan);
@@ -134,6 +135,7 @@ void pf_correlation_prepare(const pf_settings *settings, const pf_correlation *p
   plan->scratch_bytes = pf_aligned_bytes(floats * (int64_t)sizeof(float) + segments + indices);
   plan->workspace_bytes = plan->parts * plan->scratch_bytes + packed_weight_bytes(plan) +
                           3 * plan->inner * (int64_t)sizeof(int64_t);
+  return pf_ok;
 }
 
 // MARK: Run
@@ -184,8 +186,8 @@ static pf_block block_of(const pf_correlation_plan *plan, int64_t index) {
   return block;
 }
 
-/// Cuts the block's rows into segments at the bounds of column tiles. A tile's columns are grid points of the frame, gaps
-/// included, or, packed, the points of the result one after another.
+/// Cuts the block's rows into segments at the bounds of column tiles. A tile's columns are grid points of the frame,
+/// gaps included, or, packed, the points of the result one after another.
 static void find_segments(const pf_correlation_plan *plan, const pf_block *block, scratch *s) {
   const pf_correlation *p = &plan->problem;
   const int64_t tile = plan->kernels->tile_columns;

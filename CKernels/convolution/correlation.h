@@ -2,9 +2,9 @@
 //
 //   result[n, o, y, x] = bias[o] + sum over c, i, j of weight(o, c, i, j) * source[n, g(o) + c, tap (i, j) of (y, x)]
 //
-// in this order of c, i, j for every element, whatever block, tile or thread it falls to. Weights are packed once into row
-// panels; each block of the grid is copied into a frame, and register tiles of result channels x grid points run over it,
-// either on the frame itself or on columns packed from it where gaps would cost more than packing.
+// in this order of c, i, j for every element, whatever block, tile or thread it falls to. Weights are packed once into
+// row panels; each block of the grid is copied into a frame, and register tiles of result channels x grid points run
+// over it, either on the frame itself or on columns packed from it where gaps would cost more than packing.
 
 #ifndef PF_CORRELATION_H
 #define PF_CORRELATION_H
@@ -41,8 +41,8 @@ typedef struct pf_correlation_plan {
   int64_t workspace_bytes;                   // in all
 } pf_correlation_plan;
 
-/// Plans a correlation.
-void pf_correlation_prepare(const pf_settings *settings, const pf_correlation *problem, pf_correlation_plan *plan);
+/// Plans a correlation. pf_error_overflow when its workspace can't be addressed.
+pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlation *problem, pf_correlation_plan *plan);
 
 /// Runs a plan. `workspace` is a block of plan->workspace_bytes.
 void pf_correlation_run(const pf_correlation_plan *plan, const float *source, const float *weight, const float *bias,

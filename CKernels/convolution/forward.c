@@ -1,7 +1,7 @@
 #include "convolution/passes.h"
 
-static void prepare(const pf_settings *settings, const pf_convolution2d *problem, const pf_convolution_shape *shape,
-                    pf_correlation_plan *plan) {
+static pf_status prepare(const pf_settings *settings, const pf_convolution2d *problem,
+                         const pf_convolution_shape *shape, pf_correlation_plan *plan) {
   const pf_convolution2d *p = problem;
   const pf_correlation correlation = {
       .images = p->batch,
@@ -30,14 +30,15 @@ static void prepare(const pf_settings *settings, const pf_convolution2d *problem
       .result_y = shape->output_width,
       .result_x = 1,
   };
-  pf_correlation_prepare(settings, &correlation, plan);
+  return pf_correlation_prepare(settings, &correlation, plan);
 }
 
-int64_t pf_forward_workspace(const pf_settings *settings, const pf_convolution2d *problem,
-                             const pf_convolution_shape *shape) {
+pf_status pf_forward_workspace(const pf_settings *settings, const pf_convolution2d *problem,
+                               const pf_convolution_shape *shape, int64_t *bytes) {
   pf_correlation_plan plan;
-  prepare(settings, problem, shape, &plan);
-  return plan.workspace_bytes;
+  PF_TRY(prepare(settings, problem, shape, &plan));
+  *bytes = plan.workspace_bytes;
+  return pf_ok;
 }
 
 pf_status pf_convolution2d_forward(const pf_context *context, const pf_convolution2d *problem, const float *input,
@@ -49,7 +50,7 @@ pf_status pf_convolution2d_forward(const pf_context *context, const pf_convoluti
   if (shape.output_count == 0) return pf_ok;
   PF_REQUIRE(input != NULL && weight != NULL && output != NULL, pf_error_null);
   pf_correlation_plan plan;
-  prepare(&settings, problem, &shape, &plan);
+  PF_TRY(prepare(&settings, problem, &shape, &plan));
   char *workspace = pf_memory_allocate((size_t)plan.workspace_bytes);
   PF_REQUIRE(workspace != NULL, pf_error_memory);
   pf_correlation_run(&plan, input, weight, bias, pf_overwrite, output, workspace);

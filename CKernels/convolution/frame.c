@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static int64_t floor_divide(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+static int64_t floor_divide(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
 int64_t pf_axis_trim(pf_axis *axis) {
   int64_t begin = 0, end = axis->taps;
@@ -55,9 +55,14 @@ static pf_axis_taps analyse(const pf_axis *axis) {
   return taps;
 }
 
-void pf_frame_analyse(pf_frame *frame) {
-  frame->y_taps = analyse(&frame->y);
-  frame->x_taps = analyse(&frame->x);
+pf_status pf_frame_analyse(pf_frame *frame, int64_t channels) {
+  const pf_axis *y = &frame->y, *x = &frame->x;
+  frame->y_taps = analyse(y);
+  frame->x_taps = analyse(x);
+  // More floats than a block takes in any layout; their sizes in bytes can then be computed without overflow.
+  const double rows = 4.0 * ((double)y->grid + (double)y->source), columns = 4.0 * ((double)x->grid + (double)x->source);
+  const double phases = (double)frame->y_taps.phases * (double)frame->x_taps.phases;
+  return rows * columns * phases * (double)channels < 0x1p59 ? pf_ok : pf_error_overflow;
 }
 
 /// The distance of repeated grids of an axis: no shift may reach beyond the zeros between two of them.
@@ -114,7 +119,8 @@ static void fill_rows(const pf_frame *frame, const pf_kernels *kernels, const fl
   memset(result, 0, (size_t)((first - begin) * pitch) * sizeof(float));
   if (last > first) {
     float *row = result + (first - begin) * pitch;
-    const int64_t source_pitch = frame->x.source * frame->y.step;
+    // With one row there is no next one, and the stride may be anything.
+    const int64_t source_pitch = last - first > 1 ? frame->x.source * frame->y.step : 0;
     const int64_t source_row = first * frame->y.step + remainder_of(&frame->y, phase);
     if (copy->skip > 0) {
       for (int64_t r = 0; r < last - first; ++r) memset(row + r * pitch, 0, (size_t)copy->skip * sizeof(float));

@@ -11,19 +11,21 @@ static pf_axis phase_axis(int64_t input, int64_t output, int64_t stride, int64_t
   *first = 0;
   while (*first < kernel && (phase + padding - *first * dilation) % stride != 0) *first += 1;
   *step = 1;
+  // Weight taps of one phase lie stride / gcd(stride, dilation) apart.
   while (*step < kernel && *step * dilation % stride != 0) *step += 1;
   if (*first < kernel) {
     axis.taps = (kernel - 1 - *first) / *step + 1;
     axis.first = (phase + padding - *first * dilation) / stride;
-    axis.tap_step = -(*step * dilation / stride);
+    // Beside a single tap the product with the dilation may be anything.
+    if (axis.taps > 1) axis.tap_step = -(*step * dilation / stride);
   }
   return axis;
 }
 
 /// Phase (phase_y, phase_x): input rows phase_y, phase_y + stride, ..., columns likewise.
-static void prepare_phase(const pf_settings *settings, const pf_convolution2d *problem,
-                          const pf_convolution_shape *shape, int64_t phase_y, int64_t phase_x,
-                          pf_correlation_plan *plan) {
+static pf_status prepare_phase(const pf_settings *settings, const pf_convolution2d *problem,
+                               const pf_convolution_shape *shape, int64_t phase_y, int64_t phase_x,
+                               pf_correlation_plan *plan) {
   const pf_convolution2d *p = problem;
   int64_t first_y, first_x, step_y, step_x;
   pf_correlation correlation = {
@@ -41,26 +43,26 @@ static void prepare_phase(const pf_settings *settings, const pf_convolution2d *p
       .result_image = p->input_channels * shape->input_plane,
       .result_plane = shape->input_plane,
       .result_first = phase_y * p->input_width + phase_x,
-      .result_y = p->stride_height * p->input_width,
-      .result_x = p->stride_width,
+      .result_y = pf_minimum_of(p->stride_height, p->input_height) * p->input_width,
+      .result_x = pf_minimum_of(p->stride_width, p->input_width),
   };
   correlation.weight_first = first_y * p->kernel_width + first_x;
   correlation.weight_y = step_y * p->kernel_width;
   correlation.weight_x = step_x;
-  pf_correlation_prepare(settings, &correlation, plan);
+  return pf_correlation_prepare(settings, &correlation, plan);
 }
 
-int64_t pf_input_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
-                                    const pf_convolution_shape *shape) {
-  int64_t most = 0;
+pf_status pf_input_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
+                                      const pf_convolution_shape *shape, int64_t *bytes) {
+  *bytes = 0;
   const int64_t phases_y = pf_minimum_of(problem->stride_height, problem->input_height);
   const int64_t phases_x = pf_minimum_of(problem->stride_width, problem->input_width);
   for (int64_t i = 0; i < phases_y * phases_x; ++i) {
     pf_correlation_plan plan;
-    prepare_phase(settings, problem, shape, i / phases_x, i % phases_x, &plan);
-    most = pf_maximum_of(most, plan.workspace_bytes);
+    PF_TRY(prepare_phase(settings, problem, shape, i / phases_x, i % phases_x, &plan));
+    *bytes = pf_maximum_of(*bytes, plan.workspace_bytes);
   }
-  return most;
+  return pf_ok;
 }
 
 pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_convolution2d *problem,
@@ -73,14 +75,16 @@ pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_co
   PF_REQUIRE(pf_writing_is_valid(writing), pf_error_value);
   if (shape.input_count == 0) return pf_ok;
   PF_REQUIRE(output_gradient != NULL && weight != NULL && input_gradient != NULL, pf_error_null);
-  const int64_t workspace_bytes = pf_input_gradient_workspace(&settings, problem, &shape);
+  int64_t workspace_bytes;
+  PF_TRY(pf_input_gradient_workspace(&settings, problem, &shape, &workspace_bytes));
   char *workspace = pf_memory_allocate((size_t)workspace_bytes);
   PF_REQUIRE(workspace != NULL, pf_error_memory);
   const int64_t phases_y = pf_minimum_of(problem->stride_height, problem->input_height);
   const int64_t phases_x = pf_minimum_of(problem->stride_width, problem->input_width);
   for (int64_t i = 0; i < phases_y * phases_x; ++i) {
     pf_correlation_plan plan;
-    prepare_phase(&settings, problem, &shape, i / phases_x, i % phases_x, &plan);
+    // It succeeded before: the size of the workspace is known.
+    (void)prepare_phase(&settings, problem, &shape, i / phases_x, i % phases_x, &plan);
     pf_correlation_run(&plan, output_gradient, weight, NULL, writing, input_gradient, workspace);
   }
   pf_memory_release(workspace);

@@ -1,4 +1,4 @@
-// The bytes of workspace of each pass.
+// The bytes of workspace of each pass; pf_error_overflow when they can't be addressed.
 
 #ifndef PF_PASSES_H
 #define PF_PASSES_H
@@ -6,13 +6,13 @@
 #include "convolution/correlation.h"
 #include "convolution/problem.h"
 
-int64_t pf_forward_workspace(const pf_settings *settings, const pf_convolution2d *problem,
-                             const pf_convolution_shape *shape);
+pf_status pf_forward_workspace(const pf_settings *settings, const pf_convolution2d *problem,
+                               const pf_convolution_shape *shape, int64_t *bytes);
 
-int64_t pf_input_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
-                                    const pf_convolution_shape *shape);
+pf_status pf_input_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
+                                      const pf_convolution_shape *shape, int64_t *bytes);
 
-int64_t pf_weight_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
-                                     const pf_convolution_shape *shape);
+pf_status pf_weight_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
+                                       const pf_convolution_shape *shape, int64_t *bytes);
 
 #endif

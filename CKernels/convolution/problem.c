@@ -3,8 +3,6 @@
 /// floor((input + before + after - dilation * (kernel - 1) - 1) / stride) + 1, checked.
 static pf_status output_extent(int64_t input, int64_t before, int64_t after, int64_t kernel, int64_t dilation,
                                int64_t stride, int64_t *output) {
-  PF_REQUIRE(input >= 1 && before >= 0 && after >= 0 && kernel >= 1 && dilation >= 1 && stride >= 1,
-             pf_error_dimension);
   int64_t padded, reach;
   PF_REQUIRE(!__builtin_add_overflow(input, before, &padded) && !__builtin_add_overflow(padded, after, &padded),
              pf_error_overflow);
@@ -17,7 +15,14 @@ static pf_status output_extent(int64_t input, int64_t before, int64_t after, int
 pf_status pf_convolution_check(const pf_convolution2d *problem, pf_convolution_shape *shape) {
   const pf_convolution2d *p = problem;
   PF_REQUIRE(p != NULL, pf_error_null);
-  PF_REQUIRE(p->batch >= 0 && p->input_channels >= 1 && p->output_channels >= 1 && p->groups >= 1, pf_error_dimension);
+  const int64_t positive[] = {p->input_channels, p->input_height,  p->input_width,     p->output_channels,
+                              p->kernel_height,  p->kernel_width,  p->stride_height,   p->stride_width,
+                              p->groups,         p->dilation_height, p->dilation_width};
+  const int64_t not_negative[] = {p->batch, p->padding_top, p->padding_bottom, p->padding_left, p->padding_right};
+  for (size_t i = 0; i < sizeof(positive) / sizeof(positive[0]); ++i) PF_REQUIRE(positive[i] >= 1, pf_error_dimension);
+  for (size_t i = 0; i < sizeof(not_negative) / sizeof(not_negative[0]); ++i) {
+    PF_REQUIRE(not_negative[i] >= 0, pf_error_dimension);
+  }
   PF_REQUIRE(p->input_channels % p->groups == 0 && p->output_channels % p->groups == 0, pf_error_dimension);
   PF_TRY(output_extent(p->input_height, p->padding_top, p->padding_bottom, p->kernel_height, p->dilation_height,
                        p->stride_height, &shape->output_height));
@@ -31,9 +36,12 @@ pf_status pf_convolution_check(const pf_convolution2d *problem, pf_convolution_s
   PF_TRY(pf_extents(&shape->weight_count, p->output_channels, shape->group_input_channels, shape->taps));
   PF_TRY(pf_extents(&shape->input_count, p->batch, p->input_channels, shape->input_plane));
   PF_TRY(pf_extents(&shape->output_count, p->batch, p->output_channels, shape->output_plane));
+  // An empty batch is judged as a batch of one: what is wrong with a problem doesn't hang on how much data came.
+  const int64_t outputs = pf_maximum_of(p->batch, 1) * p->output_channels * shape->output_plane;
   int64_t multiplications;
-  return pf_extents(&multiplications, p->batch, p->output_channels, shape->output_plane, shape->group_input_channels,
-                    shape->taps);
+  PF_REQUIRE(!__builtin_mul_overflow(outputs, shape->group_input_channels * shape->taps, &multiplications),
+             pf_error_overflow);
+  return pf_ok;
 }
 
 pf_status pf_convolution2d_output_size(const pf_convolution2d *problem, int64_t *output_height,

@@ -2,11 +2,11 @@
 //
 //   gradient[o, c, i, j] = sum over n, y, x of output_gradient[n, o, y, x] * input[n, g(o) + c, tap (i, j) of (y, x)]
 //
-// The grid is cut into blocks. A block's input channels are copied into a frame, its rows of the output gradient onto the
-// same grid with zeros in the gaps, and each gradient element of the block is one dot product of contiguous floats. The
-// blocks are shared out to slices; each slice sums its blocks in order, and the slices are summed in order at the end.
-// Blocks and slices follow from the shape and the vector length alone, so an element's bits depend on nothing else: not on
-// threads, not on which other elements are computed.
+// The grid is cut into blocks. A block's input channels are copied into a frame, its rows of the output gradient onto
+// the same grid with zeros in the gaps, and each gradient element of the block is one dot product of contiguous floats.
+// The blocks are shared out to slices; each slice sums its blocks in order, and the slices are summed in order at the
+// end. Blocks and slices follow from the shape and the vector length alone, so an element's bits depend on nothing
+// else: not on threads, not on which other elements are computed.
 
 #include <string.h>
 
@@ -60,8 +60,8 @@ static void shape_blocks(gradient_plan *plan) {
   plan->blocks = plan->blocks_images * plan->blocks_y * plan->blocks_x;
 }
 
-static void prepare(const pf_settings *settings, const pf_convolution2d *problem, const pf_convolution_shape *shape,
-                    gradient_plan *plan) {
+static pf_status prepare(const pf_settings *settings, const pf_convolution2d *problem,
+                         const pf_convolution_shape *shape, gradient_plan *plan) {
   const pf_convolution2d *p = problem;
   *plan = (gradient_plan){.kernels = settings->kernels, .problem = *problem, .shape = *shape};
   pf_frame *frame = &plan->frame;
@@ -81,7 +81,7 @@ static void prepare(const pf_settings *settings, const pf_convolution2d *problem
   plan->first_x = pf_axis_trim(&frame->x);
   if (frame->y.taps == 0 || frame->x.taps == 0) frame->y.taps = frame->x.taps = 0;
   plan->inner = shape->group_input_channels * frame->y.taps * frame->x.taps;
-  pf_frame_analyse(frame);
+  PF_TRY(pf_frame_analyse(frame, shape->group_input_channels));
   shape_blocks(plan);
 
   const int64_t filters = p->output_channels, group_filters = shape->group_output_channels;
@@ -108,17 +108,19 @@ static void prepare(const pf_settings *settings, const pf_convolution2d *problem
   plan->parts = pf_parallel_parts(settings, all, operations / (double)all);
 
   const int64_t floats = plan->channels * frame->channel_stride + plan->kernels->dot_rows * plan->row_stride;
-  plan->scratch_bytes = pf_aligned_bytes(floats * (int64_t)sizeof(float));
+  plan->scratch_bytes = plan->slices == 0 ? 0 : pf_aligned_bytes(floats * (int64_t)sizeof(float));
   const int64_t offsets = pf_aligned_bytes(plan->channels * frame->y.taps * frame->x.taps * (int64_t)sizeof(int64_t));
   plan->workspace_bytes = plan->parts * plan->scratch_bytes + offsets +
                           plan->slices * filters * plan->inner * (int64_t)sizeof(float);
+  return pf_ok;
 }
 
-int64_t pf_weight_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
-                                     const pf_convolution_shape *shape) {
+pf_status pf_weight_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
+                                       const pf_convolution_shape *shape, int64_t *bytes) {
   gradient_plan plan;
-  prepare(settings, problem, shape, &plan);
-  return plan.workspace_bytes;
+  PF_TRY(prepare(settings, problem, shape, &plan));
+  *bytes = plan.workspace_bytes;
+  return pf_ok;
 }
 
 typedef struct run_state {
@@ -264,7 +266,7 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
   PF_REQUIRE(weight_gradient != NULL, pf_error_null);
   PF_REQUIRE(problem->batch == 0 || (input != NULL && output_gradient != NULL), pf_error_null);
   gradient_plan plan;
-  prepare(&settings, problem, &shape, &plan);
+  PF_TRY(prepare(&settings, problem, &shape, &plan));
   char *workspace = pf_memory_allocate((size_t)plan.workspace_bytes);
   PF_REQUIRE(workspace != NULL, pf_error_memory);
   run_state state = {

@@ -1,8 +1,8 @@
 // What every kernel driver stands on: argument checks, settings of a call, threads, workspace.
 //
-// Drivers are compiled for the baseline instruction set and own the threads; code for a wider one sits in leaf functions
-// that drivers reach through the table in microkernels/kernels.h. The split is forced: the outlined body of an OpenMP
-// region doesn't inherit a function's target attribute.
+// Drivers are compiled for the baseline instruction set and own the threads; code for a wider one sits in leaf
+// functions that drivers reach through the table in microkernels/kernels.h. The split is forced: the outlined body of
+// an OpenMP region doesn't inherit a function's target attribute.
 
 #ifndef PF_RUNTIME_H
 #define PF_RUNTIME_H
@@ -12,8 +12,8 @@
 
 // MARK: Arguments
 
-/// Stores the product of `count` extents. pf_error_dimension when one is negative; pf_error_overflow when the product of
-/// the others than 0, as a number of 4-byte elements, is too large to address.
+/// Stores the product of `count` extents. pf_error_dimension when one is negative; pf_error_overflow when the product
+/// of the others than 0, as a number of 4-byte elements, is too large to address.
 pf_status pf_multiply_extents(const int64_t *extents, int32_t count, int64_t *product);
 
 /// pf_extents(&elements, batch, channels, height): pf_multiply_extents of the listed extents.
@@ -59,8 +59,8 @@ pf_status pf_read_context(const pf_context *context, pf_settings *settings);
 
 // MARK: Threads
 
-/// Work on the items begin ..< end of a range. `part` numbers the pieces from 0: two pieces that run at the same time have
-/// different numbers, so it may index scratch memory.
+/// Work on the items begin ..< end of a range. `part` numbers the pieces from 0: two pieces that run at the same time
+/// have different numbers, so it may index scratch memory.
 typedef void (*pf_range_function)(void *argument, int64_t begin, int64_t end, int32_t part);
 
 /// How many pieces pf_parallel cuts `count` items into: as many as there are threads, fewer where a piece would come to

@@ -135,7 +135,7 @@ static faults judge_convolution(const pf_convolution2d *p, wide elements[3]) {
       &wrong, (wide[]){p->output_channels, p->input_channels / p->groups, p->kernel_height, p->kernel_width}, 4);
   elements[2] = judge_tensor(&wrong, (wide[]){p->batch, p->output_channels, output[0], output[1]}, 4);
   const wide pixels = (p->batch ? p->batch : 1) * (output[0] ? output[0] : 1);
-  if (!(wrong & fault(pf_error_overflow)) && elements[1] * pixels / INT64_MAX * (output[1] ? output[1] : 1) > 0)
+  if (!(wrong & fault(pf_error_overflow)) && elements[1] * (pixels * (output[1] ? output[1] : 1)) > INT64_MAX)
     wrong |= fault(pf_error_overflow);
   return wrong;
 }
