@@ -224,6 +224,23 @@ private func vector(_ values: Float..., requiresGrad: Bool = false) -> Tensor {
         #expect(x.grad?.scalars == [90.5])
     }
 
+    @Test func backwardHooksSeeTheOutputsThatForwardHooksReturned() throws {
+        let scale = Scale(3)
+        scale.registerForwardPreHook { _, inputs in [inputs[0] * 10] }
+        scale.registerForwardHook { _, _, outputs in [outputs[0] * 2] }
+        var seen: [Float] = []
+        scale.registerFullBackwardHook { _, gradInput, gradOutput in
+            seen = [gradInput[0]!.item(), gradOutput[0]!.item()]
+            return nil
+        }
+        let x = vector(1, requiresGrad: true)
+        try scale(x).sum().backward()
+        // The output is 2 * 3 * (10 x): the hook sees it whole, and the input as the pre-hook left it.
+        #expect(seen == [6, 1])
+        #expect(x.grad?.scalars == [60])
+        #expect(scale.weight.grad?.scalars == [20])
+    }
+
     @Test func whatDoesNotFitIsRefusedAndLeavesGradientsAlone() throws {
         let x = vector(1, 2, requiresGrad: true)
         func message(
@@ -530,6 +547,33 @@ private func vector(_ values: Float..., requiresGrad: Bool = false) -> Tensor {
         net.removeAllHooks(recursively: true)
         #expect(!last.isActive && !deep.isActive)
         #expect(scale.hooks == nil && net[1].hooks == nil)
+    }
+
+    @Test func hooksOfTensorsParametersAndOptimizersAreListedAndCleared() throws {
+        let scale = Scale(1)
+        let x = vector(1, requiresGrad: true)
+        let optimizer = try SGD(parameters: scale.parameters(), learningRate: 1)
+        let line = #line + 1
+        let tensor = x.registerHook { _ in throw Stop() }
+        let handles = [
+            tensor,
+            scale.weight.registerHook { _ in throw Stop() },
+            scale.weight.registerPostAccumulateGradHook { _ in throw Stop() },
+            optimizer.registerStepPostHook { _ in throw Stop() },
+            optimizer.registerStepPreHook { _ in throw Stop() },
+        ]
+        #expect(x.registeredHooks().map(\.origin) == ["PermafrostTests/ModuleHooksTests.swift:\(line)"])
+        #expect(scale.weight.registeredHooks().map(\.kind) == [.tensor, .postAccumulateGrad])
+        #expect(optimizer.registeredHooks().map(\.kind) == [.optimizerStepPre, .optimizerStepPost])
+        #expect(vector(1).registeredHooks().isEmpty)
+
+        x.removeAllHooks()
+        scale.weight.removeAllHooks()
+        optimizer.removeAllHooks()
+        #expect(handles.allSatisfy { !$0.isActive })
+        try scale(x).sum().backward()
+        try optimizer.step()
+        #expect(scale.weight.value.scalars == [0])
     }
 
     @Test func hooksKeepNeitherModulesNorGraphsAlive() throws {

@@ -109,7 +109,12 @@ private final class Net: Module {
             let inner = Linear(1, 1)
             override func stateEntries() -> [StateEntry] { [.module("in_proj", inner)] }
         }
+        final class Centred: Module {
+            let runningCentre = Buffer(.zeros([2]), key: "running_centre")
+            let count = Buffer(0, storage: .int64)
+        }
         #expect(Renamed().namedParameters().map(\.name) == ["in_proj.weight", "in_proj.bias"])
+        #expect(Centred().namedState().map(\.name) == ["running_centre", "count"])
     }
 
     @Test func sequentialTakesNamesAndAppends() throws {

@@ -70,11 +70,13 @@ extension Tensor {
     /// gradient. On a leaf it gets the sum of this pass, before it is accumulated. Traps when the tensor requires
     /// no gradient.
     @discardableResult
-    public func registerHook(_ hook: @escaping (Tensor) throws -> Tensor?) -> HookHandle {
+    public func registerHook(
+        file: StaticString = #fileID, line: Int = #line, _ hook: @escaping (Tensor) throws -> Tensor?
+    ) -> HookHandle {
         guard let node else {
             preconditionFailure("registerHook on a tensor that requires no gradient")
         }
         if node.tensorHooks == nil { node.tensorHooks = HookList() }
-        return node.tensorHooks!.add(hook)
+        return node.tensorHooks!.add(hook, origin: HookOrigin(file: file, line: line))
     }
 }

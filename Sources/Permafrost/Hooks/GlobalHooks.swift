@@ -5,55 +5,26 @@ import Synchronization
 /// They are shared by all threads and run on the thread that calls the module or `backward()`: what a hook captures must
 /// bear that.
 public enum GlobalHooks {
-    private struct Shared: @unchecked Sendable {
-        var table = HookTable()
-    }
-
-    private static let shared = Mutex(Shared())
-    private static let registered = Atomic<Bool>(false)
+    private static let count = Atomic<Int>(0)
+    fileprivate static let table = ModuleHooks { count.wrappingAdd($0, ordering: .relaxed) }
 
     /// Whether there are any: what a module's call pays when there are none.
     @inline(__always)
-    static var areRegistered: Bool { registered.load(ordering: .relaxed) }
+    static var areRegistered: Bool { count.load(ordering: .relaxed) != 0 }
 
-    /// The hooks now; nil when there are none.
-    static var current: HookTable? {
-        areRegistered ? snapshot.table : nil
-    }
-
-    private static var snapshot: Shared { shared.withLock { $0 } }
+    /// Nil when there are none.
+    static var hooks: ModuleHooks? { areRegistered ? table : nil }
 
     /// The global hooks, by kind and then in firing order.
     ///
     /// - Parameter kind: only those of one kind.
     public static func registeredHooks(_ kind: HookKind? = nil) -> [RegisteredHook] {
-        let table = snapshot.table
-        return (kind.map { [$0] } ?? HookKind.allCases).flatMap { table.listing($0) }
+        table.listing(kind)
     }
 
     /// Removes all global hooks, or all of one kind, as their handles would.
     public static func removeAllHooks(_ kind: HookKind? = nil) {
         for hook in registeredHooks(kind) { hook.handle.remove() }
-    }
-
-    fileprivate static func add<Body>(
-        _ sequence: WritableKeyPath<HookTable, HookSequence<Body>> & Sendable, _ prepend: Bool, _ origin: HookOrigin,
-        alwaysCall: Bool = false, _ body: Body
-    ) -> HookHandle {
-        nonisolated(unsafe) let entry = HookEntry(body, alwaysCall: alwaysCall, origin: origin.description)
-        nonisolated(unsafe) let handle = HookHandle {
-            entry.deactivate()
-            change { $0[keyPath: sequence].remove(entry) }
-        }
-        change { $0[keyPath: sequence].insert(entry, handle, prepend: prepend) }
-        return handle
-    }
-
-    private static func change(_ body: (inout HookTable) -> Void) {
-        shared.withLock {
-            body(&$0.table)
-            registered.store(!$0.table.isEmpty, ordering: .relaxed)
-        }
     }
 }
 
@@ -63,7 +34,7 @@ public func registerModuleForwardPreHook(
     prepend: Bool = false, file: StaticString = #fileID, line: Int = #line,
     _ hook: @escaping (Module, [Tensor]) throws -> [Tensor]?
 ) -> HookHandle {
-    GlobalHooks.add(\.forwardPre, prepend, HookOrigin(file: file, line: line), hook)
+    GlobalHooks.table.forwardPre.add(hook, prepend: prepend, origin: HookOrigin(file: file, line: line))
 }
 
 /// Adds a forward hook to every module; see `Module.registerForwardHook`.
@@ -72,7 +43,8 @@ public func registerModuleForwardHook(
     prepend: Bool = false, alwaysCall: Bool = false, file: StaticString = #fileID, line: Int = #line,
     _ hook: @escaping (Module, [Tensor], [Tensor]) throws -> [Tensor]?
 ) -> HookHandle {
-    GlobalHooks.add(\.forward, prepend, HookOrigin(file: file, line: line), alwaysCall: alwaysCall, hook)
+    GlobalHooks.table.forward.add(
+        hook, prepend: prepend, alwaysCall: alwaysCall, origin: HookOrigin(file: file, line: line))
 }
 
 /// Adds a full backward pre-hook to every module; see `Module.registerFullBackwardPreHook`.
@@ -81,7 +53,7 @@ public func registerModuleFullBackwardPreHook(
     prepend: Bool = false, file: StaticString = #fileID, line: Int = #line,
     _ hook: @escaping (Module, [Tensor?]) throws -> [Tensor?]?
 ) -> HookHandle {
-    GlobalHooks.add(\.fullBackwardPre, prepend, HookOrigin(file: file, line: line), hook)
+    GlobalHooks.table.fullBackwardPre.add(hook, prepend: prepend, origin: HookOrigin(file: file, line: line))
 }
 
 /// Adds a full backward hook to every module; see `Module.registerFullBackwardHook`.
@@ -90,5 +62,5 @@ public func registerModuleFullBackwardHook(
     prepend: Bool = false, file: StaticString = #fileID, line: Int = #line,
     _ hook: @escaping (Module, [Tensor?], [Tensor?]) throws -> [Tensor?]?
 ) -> HookHandle {
-    GlobalHooks.add(\.fullBackward, prepend, HookOrigin(file: file, line: line), hook)
+    GlobalHooks.table.fullBackward.add(hook, prepend: prepend, origin: HookOrigin(file: file, line: line))
 }

@@ -10,7 +10,9 @@ extension Module {
         prepend: Bool = false, file: StaticString = #fileID, line: Int = #line,
         _ hook: @escaping (Self, [Tensor]) throws -> [Tensor]?
     ) -> HookHandle {
-        add(\.forwardPre, prepend, HookOrigin(file: file, line: line)) { try hook(unsafeDowncast($0, to: Self.self), $1) }
+        table.forwardPre.add(
+            { try hook(unsafeDowncast($0, to: Self.self), $1) }, prepend: prepend,
+            origin: HookOrigin(file: file, line: line))
     }
 
     /// Adds a hook that runs after `forward`.
@@ -26,9 +28,9 @@ extension Module {
         prepend: Bool = false, alwaysCall: Bool = false, file: StaticString = #fileID, line: Int = #line,
         _ hook: @escaping (Self, [Tensor], [Tensor]) throws -> [Tensor]?
     ) -> HookHandle {
-        add(\.forward, prepend, HookOrigin(file: file, line: line), alwaysCall: alwaysCall) {
-            try hook(unsafeDowncast($0, to: Self.self), $1, $2)
-        }
+        table.forward.add(
+            { try hook(unsafeDowncast($0, to: Self.self), $1, $2) }, prepend: prepend, alwaysCall: alwaysCall,
+            origin: HookOrigin(file: file, line: line))
     }
 
     /// Adds a hook that runs in `backward()` when the gradients of a call's outputs are complete.
@@ -43,9 +45,9 @@ extension Module {
         prepend: Bool = false, file: StaticString = #fileID, line: Int = #line,
         _ hook: @escaping (Self, [Tensor?]) throws -> [Tensor?]?
     ) -> HookHandle {
-        add(\.fullBackwardPre, prepend, HookOrigin(file: file, line: line)) {
-            try hook(unsafeDowncast($0, to: Self.self), $1)
-        }
+        table.fullBackwardPre.add(
+            { try hook(unsafeDowncast($0, to: Self.self), $1) }, prepend: prepend,
+            origin: HookOrigin(file: file, line: line))
     }
 
     /// Adds a hook that runs in `backward()` when everything inside a call has been done: the gradients of its inputs are
@@ -61,16 +63,16 @@ extension Module {
         prepend: Bool = false, file: StaticString = #fileID, line: Int = #line,
         _ hook: @escaping (Self, [Tensor?], [Tensor?]) throws -> [Tensor?]?
     ) -> HookHandle {
-        add(\.fullBackward, prepend, HookOrigin(file: file, line: line)) {
-            try hook(unsafeDowncast($0, to: Self.self), $1, $2)
-        }
+        table.fullBackward.add(
+            { try hook(unsafeDowncast($0, to: Self.self), $1, $2) }, prepend: prepend,
+            origin: HookOrigin(file: file, line: line))
     }
 
     /// The hooks of this module, by kind and then in firing order; without the global ones.
     ///
     /// - Parameter kind: only those of one kind.
     public final func registeredHooks(_ kind: HookKind? = nil) -> [RegisteredHook] {
-        (kind.map { [$0] } ?? HookKind.allCases).flatMap { hooks?.table.listing($0) ?? [] }
+        hooks?.listing(kind) ?? []
     }
 
     /// Removes this module's hooks, as their handles would.
@@ -84,19 +86,13 @@ extension Module {
         }
     }
 
-    private func add<Body>(
-        _ sequence: WritableKeyPath<HookTable, HookSequence<Body>>, _ prepend: Bool, _ origin: HookOrigin,
-        alwaysCall: Bool = false, _ body: Body
-    ) -> HookHandle {
-        if hooks == nil { hooks = ModuleHooks() }
-        let entry = HookEntry(body, alwaysCall: alwaysCall, origin: origin.description)
-        let handle = HookHandle { [weak self] in
-            entry.deactivate()
-            guard let self, let hooks = self.hooks else { return }
-            hooks.table[keyPath: sequence].remove(entry)
-            if hooks.table.isEmpty { self.hooks = nil }
+    /// The table to register in, which goes away with its last hook.
+    private var table: ModuleHooks {
+        if let hooks { return hooks }
+        let table = ModuleHooks { [weak self] change in
+            if change < 0, let self, self.hooks?.isEmpty == true { self.hooks = nil }
         }
-        hooks!.table[keyPath: sequence].insert(entry, handle, prepend: prepend)
-        return handle
+        hooks = table
+        return table
     }
 }

@@ -36,23 +36,23 @@ extension Module {
     ) throws -> [Tensor] {
         var inputs = inputs
         var outputs: [Tensor] = []
-        var fired: [HookEntry<ForwardHook>] = []
+        var fired: [HookList<ForwardHook>.Entry] = []
         do {
             guard hooks != nil || GlobalHooks.areRegistered else { return try forward(inputs) }
             let call = isGradEnabled ? ModuleCall(self) : nil
-            for entry in forwardPreHooks where entry.isActive {
+            for entry in registered(\.forwardPre) where entry.isActive {
                 if let replacement = try entry.body(self, inputs) { inputs = replacement }
             }
             let entry = call?.enter(&inputs)
             outputs = try forward(inputs)
-            for entry in forwardHooks where entry.isActive {
+            for entry in registered(\.forward) where entry.isActive {
                 fired.append(entry)
                 if let replacement = try entry.body(self, inputs, outputs) { outputs = replacement }
             }
             if let entry { call?.exit(&outputs, entry) }
             return outputs
         } catch {
-            for entry in forwardHooks where entry.isActive && entry.alwaysCall {
+            for entry in registered(\.forward) where entry.isActive && entry.alwaysCall {
                 guard !fired.contains(where: { $0 === entry }) else { continue }
                 if let replacement = try? entry.body(self, inputs, outputs) { outputs = replacement }
             }
@@ -61,12 +61,9 @@ extension Module {
         }
     }
 
-    private var forwardPreHooks: [HookEntry<ForwardPreHook>] {
-        (GlobalHooks.current?.forwardPre ?? HookSequence()).followed(by: hooks?.table.forwardPre)
-    }
-
-    private var forwardHooks: [HookEntry<ForwardHook>] {
-        (GlobalHooks.current?.forward ?? HookSequence()).followed(by: hooks?.table.forward)
+    /// The global hooks of one kind, then the module's own.
+    fileprivate final func registered<Body>(_ list: KeyPath<ModuleHooks, HookList<Body>>) -> [HookList<Body>.Entry] {
+        (GlobalHooks.hooks?[keyPath: list].current ?? []) + (hooks?[keyPath: list].current ?? [])
     }
 }
 
@@ -82,8 +79,8 @@ extension Module {
 /// `·` is a companion: the exit has one in the entry, so that it is visited also when no input needs a gradient.
 private final class ModuleCall {
     private let module: Module
-    private let preHooks: [HookEntry<FullBackwardPreHook>]
-    private let hooks: [HookEntry<FullBackwardHook>]
+    private let preHooks: [HookList<FullBackwardPreHook>.Entry]
+    private let hooks: [HookList<FullBackwardHook>.Entry]
     private var inputs = Side(role: "input", hook: "full backward hook")
     private var outputs = Side(role: "output", hook: "full backward pre-hook")
     /// Whether the exit's hooks have run, so that the entry's are due.
@@ -154,12 +151,10 @@ private final class ModuleCall {
 
     /// Nil when there are no backward hooks.
     init?(_ module: Module) {
-        let global = GlobalHooks.current
-        let own = module.hooks?.table
-        guard global?.hasBackwardHooks == true || own?.hasBackwardHooks == true else { return nil }
+        preHooks = module.registered(\.fullBackwardPre)
+        hooks = module.registered(\.fullBackward)
+        guard !preHooks.isEmpty || !hooks.isEmpty else { return nil }
         self.module = module
-        preHooks = (global?.fullBackwardPre ?? HookSequence()).followed(by: own?.fullBackwardPre)
-        hooks = (global?.fullBackward ?? HookSequence()).followed(by: own?.fullBackward)
     }
 
     /// Marks the beginning of the call on the tape.

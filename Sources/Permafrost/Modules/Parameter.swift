@@ -95,18 +95,21 @@ public final class Parameter {
     /// Adds a hook on the gradient, before it is accumulated into `grad`; a tensor it returns takes the gradient's
     /// place.
     @discardableResult
-    public func registerHook(_ hook: @escaping (Tensor) throws -> Tensor?) -> HookHandle {
+    public func registerHook(
+        file: StaticString = #fileID, line: Int = #line, _ hook: @escaping (Tensor) throws -> Tensor?
+    ) -> HookHandle {
         if leaf.tensorHooks == nil { leaf.tensorHooks = HookList() }
-        return leaf.tensorHooks!.add(hook)
+        return leaf.tensorHooks!.add(hook, origin: HookOrigin(file: file, line: line))
     }
 
     /// Adds a hook that runs after the gradient was accumulated into `grad`.
     @discardableResult
-    public func registerPostAccumulateGradHook(_ hook: @escaping (Parameter) throws -> Void) -> HookHandle {
+    public func registerPostAccumulateGradHook(
+        file: StaticString = #fileID, line: Int = #line, _ hook: @escaping (Parameter) throws -> Void
+    ) -> HookHandle {
         if leaf.postAccumulateHooks == nil { leaf.postAccumulateHooks = HookList() }
-        return leaf.postAccumulateHooks!.add { [weak self] in
-            if let self { try hook(self) }
-        }
+        return leaf.postAccumulateHooks!.add(
+            { [weak self] in if let self { try hook(self) } }, origin: HookOrigin(file: file, line: line))
     }
 
     /// What messages call this parameter.

@@ -47,8 +47,8 @@ open class Optimizer: FreezeObserver {
     private let parameters: [(parameter: Parameter, group: Int)]
     private var states: [ParameterState]
     private let positions: [ObjectIdentifier: Int]
-    private let preHooks = HookList<(Optimizer) throws -> Void>()
-    private let postHooks = HookList<(Optimizer) throws -> Void>()
+    let preHooks = HookList<(Optimizer) throws -> Void>()
+    let postHooks = HookList<(Optimizer) throws -> Void>()
 
     /// - Throws: `OptimizerError` when there is no parameter, or one twice.
     public init(groups: [[Parameter]]) throws {
@@ -144,14 +144,18 @@ open class Optimizer: FreezeObserver {
 
     /// Adds a hook that runs before the updates of each step.
     @discardableResult
-    public final func registerStepPreHook(_ hook: @escaping (Optimizer) throws -> Void) -> HookHandle {
-        preHooks.add(hook)
+    public final func registerStepPreHook(
+        file: StaticString = #fileID, line: Int = #line, _ hook: @escaping (Optimizer) throws -> Void
+    ) -> HookHandle {
+        preHooks.add(hook, origin: HookOrigin(file: file, line: line))
     }
 
     /// Adds a hook that runs after the updates of each step.
     @discardableResult
-    public final func registerStepPostHook(_ hook: @escaping (Optimizer) throws -> Void) -> HookHandle {
-        postHooks.add(hook)
+    public final func registerStepPostHook(
+        file: StaticString = #fileID, line: Int = #line, _ hook: @escaping (Optimizer) throws -> Void
+    ) -> HookHandle {
+        postHooks.add(hook, origin: HookOrigin(file: file, line: line))
     }
 
     // MARK: State
