@@ -8,7 +8,7 @@
 //   Context    The first argument of every computing call; NULL means the defaults. It is read once, at entry.
 //   Status     Every computing call returns a pf_status. When it isn't PF_OK, no output was written.
 //   Sizes      Extents are positive int64_t, except the batch, which may be 0: outputs are then empty and sums zero.
-//              Products are checked for overflow before anything is read.
+//              Products are checked for overflow before anything is read. A pointer to an empty tensor may be NULL.
 //   Aliasing   An output must not overlap an input, except where a function says "in place".
 //   Alignment  None is required beyond that of float. Blocks from pf_memory_allocate are aligned to 64 bytes.
 //   Masks      `gradient_mask` holds one byte an element of the gradient beside it: 0 = frozen, anything else =

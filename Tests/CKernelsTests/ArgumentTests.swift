@@ -135,6 +135,24 @@ extension KernelTests {
             #expect(pf_convolution2d_workspace(nil, &problem, pf_convolution_pass(rawValue: 3), &bytes) == pf_error_value)
         }
 
+        @Test("Empty batches need no pointers to what is empty")
+        func emptyBatch() {
+            var problem = Self.valid
+            problem.batch = 0
+            let weights = 6 * 2 * 3 * 3
+            let weight = [Float](repeating: 1, count: weights)
+            var gradient = [Float](repeating: .nan, count: weights)
+            #expect(pf_convolution2d_forward(nil, &problem, nil, weight, nil, nil) == pf_ok)
+            #expect(pf_convolution2d_input_gradient(nil, &problem, nil, weight, pf_overwrite, nil) == pf_ok)
+            #expect(pf_convolution2d_weight_gradient(nil, &problem, nil, nil, nil, pf_overwrite, nil) == pf_error_null)
+            #expect(pf_convolution2d_weight_gradient(nil, &problem, nil, nil, nil, pf_overwrite, &gradient) == pf_ok)
+            #expect(gradient.allSatisfy { $0.bitPattern == 0 })
+            #expect(pf_convolution2d_bias_gradient(nil, &problem, nil, nil, pf_overwrite, nil) == pf_error_null)
+            gradient[0] = 7
+            #expect(pf_convolution2d_bias_gradient(nil, &problem, nil, nil, pf_accumulate, &gradient) == pf_ok)
+            #expect(gradient[0] == 7)
+        }
+
         @Test("A writing mode that isn't one is refused")
         func writingMode() {
             for raw: Int32 in [-1, 2] {
