@@ -19,6 +19,10 @@ struct FrozenElements: Equatable {
     static func sorting(
         offsets: [Int], values: [Float], conflict: (_ offset: Int, _ first: Float, _ second: Float) -> FreezeError
     ) throws -> FrozenElements {
+        // Most selections come in order; only lists and backward slices don't.
+        if zip(offsets, offsets.dropFirst()).allSatisfy(<) {
+            return FrozenElements(offsets: offsets.map { Int32($0) }, values: values)
+        }
         let order = offsets.indices.sorted { (offsets[$0], $0) < (offsets[$1], $1) }
         var result = FrozenElements()
         result.reserve(order.count)
@@ -83,10 +87,17 @@ struct FrozenElements: Equatable {
         return result
     }
 
-    /// Whether the offsets are one run without gaps; loops over them then need no offsets.
-    private var isRun: Bool {
-        guard let first = offsets.first, let last = offsets.last else { return false }
-        return Int(last) - Int(first) + 1 == count
+    /// The offsets as runs of neighbours, ascending.
+    var runs: [Range<Int>] {
+        var result: [Range<Int>] = []
+        for offset in offsets.lazy.map(Int.init) {
+            if let last = result.last, last.upperBound == offset {
+                result[result.count - 1] = last.lowerBound..<offset + 1
+            } else {
+                result.append(offset..<offset + 1)
+            }
+        }
+        return result
     }
 
     /// The position, among these elements, of the first whose bits in `tensor` aren't those held here.
@@ -110,15 +121,8 @@ struct FrozenElements: Equatable {
         }
     }
 
-    /// Makes these elements of `tensor` +0.0, whatever they are. Nothing is written when all are already.
+    /// Makes these elements of `tensor` +0.0.
     func clear(in tensor: inout Tensor) {
-        let clean = tensor.withUnsafeBufferPointer { elements in
-            if isRun {
-                return elements[Int(offsets[0])..<Int(offsets[0]) + count].allSatisfy { $0.bitPattern == 0 }
-            }
-            return offsets.allSatisfy { elements[Int($0)].bitPattern == 0 }
-        }
-        if clean { return }
         tensor.withUnsafeMutableBufferPointer { elements in
             for offset in offsets {
                 elements[Int(offset)] = 0

@@ -15,11 +15,16 @@ public final class GradientMask {
     let kernelBytes: MaskBytes?
     /// All frozen elements, whatever their route.
     let frozen: FrozenElements
+    /// The frozen elements as runs of neighbours, when there are few of them for the size of the parameter.
+    private let runs: [Range<Int>]?
 
     /// - Parameter frozen: not empty.
     init(shape: Shape, frozen: FrozenElements, byKernel: FrozenElements) {
         self.shape = shape
         self.frozen = frozen
+        // A run costs about as much as eight elements of a pass over everything.
+        let runs = frozen.runs
+        self.runs = runs.count <= shape.elementCount / 8 + 1 ? runs : nil
         bytes = MaskBytes(freezing: frozen, of: shape.elementCount)
         if byKernel.isEmpty {
             kernelBytes = nil
@@ -27,6 +32,31 @@ public final class GradientMask {
             kernelBytes = bytes
         } else {
             kernelBytes = MaskBytes(freezing: byKernel, of: shape.elementCount)
+        }
+    }
+
+    /// Makes the frozen elements of a gradient +0.0. Runs are looked at first, so that a gradient that is shared isn't
+    /// copied when they are that already, as they are after kernels that read the mask.
+    func clear(_ gradient: inout Tensor) {
+        guard let runs else {
+            gradient.withUnsafeMutableBufferPointer { elements in
+                let status = withKernelContext {
+                    pf_mask_gradient($0, Int64(elements.count), bytes.pointer, elements.baseAddress)
+                }
+                checkKernel(status, "masking a gradient")
+            }
+            return
+        }
+        let isClear = gradient.withUnsafeBufferPointer { elements in
+            runs.allSatisfy { run in
+                var bits: UInt32 = 0
+                for position in run { bits |= elements[position].bitPattern }
+                return bits == 0
+            }
+        }
+        if isClear { return }
+        gradient.withUnsafeMutableBufferPointer { elements in
+            for run in runs { elements[run].update(repeating: 0) }
         }
     }
 

@@ -141,14 +141,14 @@ extension Parameter {
 
     func clearFrozenGradient() {
         guard let mask = gradientMask, leaf.grad != nil else { return }
-        mask.frozen.clear(in: &leaf.grad!)
+        mask.clear(&leaf.grad!)
     }
 
     /// Takes `mask` into effect everywhere: kernels, callback, present gradient, value.
     func install(_ mask: GradientMask?) {
         gradientMask = mask
         leaf.gradientMask = mask?.kernelBytes
-        leaf.afterBackward = mask.map { mask in { gradient in mask.frozen.clear(in: &gradient) } }
+        leaf.afterBackward = mask.map { mask in { gradient in mask.clear(&gradient) } }
         clearFrozenGradient()
         mask?.frozen.assert(on: &stored)
     }

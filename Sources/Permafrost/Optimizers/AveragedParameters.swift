@@ -43,6 +43,7 @@ public final class AveragedParameters {
                 case .equal: weight = 1 / Float(updateCount + 1)
                 }
                 averages[position].addScaled(noGrad { parameter.value - averages[position] }, by: weight)
+                parameter.gradientMask?.frozen.assert(on: &averages[position])
             }
         }
         updateCount += 1
