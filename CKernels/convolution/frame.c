@@ -60,7 +60,8 @@ pf_status pf_frame_analyse(pf_frame *frame, int64_t channels) {
   frame->y_taps = analyse(y);
   frame->x_taps = analyse(x);
   // More floats than a block takes in any layout; their sizes in bytes can then be computed without overflow.
-  const double rows = 4.0 * ((double)y->grid + (double)y->source), columns = 4.0 * ((double)x->grid + (double)x->source);
+  const double rows = 4.0 * ((double)y->grid + (double)y->source);
+  const double columns = 4.0 * ((double)x->grid + (double)x->source);
   const double phases = (double)frame->y_taps.phases * (double)frame->x_taps.phases;
   return rows * columns * phases * (double)channels < 0x1p59 ? pf_ok : pf_error_overflow;
 }

@@ -21,8 +21,8 @@ typedef struct pf_axis {
 /// Drops the taps at either end that read only zeros for every grid point, and returns how many went from the front.
 int64_t pf_axis_trim(pf_axis *axis);
 
-/// What follows from an axis. A tap's position first + t * tap_step is shift * step + remainder, and its phase, the index
-/// of the remainder, is t modulo the number of phases: remainders repeat with that period.
+/// What follows from an axis. A tap's position first + t * tap_step is shift * step + remainder, and its phase, the
+/// index of the remainder, is t modulo the number of phases: remainders repeat with that period.
 typedef struct pf_axis_taps {
   int64_t phases;
   int64_t least, most;  // shift; both 0 without taps

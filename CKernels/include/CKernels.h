@@ -155,7 +155,8 @@ pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_co
                                           const float *output_gradient, const float *weight, pf_writing writing,
                                           float *input_gradient);
 
-/// The gradient with respect to the weight. `gradient_mask` has the weight's shape, or is NULL.
+/// The gradient with respect to the weight. `gradient_mask` has the weight's shape, or is NULL. An infinity or NaN in a
+/// channel of the input, or of the output's gradient, may make any trainable element that reads that channel NaN.
 pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_convolution2d *problem,
                                            const float *input, const float *output_gradient,
                                            const uint8_t *gradient_mask, pf_writing writing, float *weight_gradient);

@@ -1,4 +1,5 @@
-// Moving data in and out of the tiles: rows into frames, frames into panels, weights into row panels, tiles into results.
+// Moving data in and out of the tiles: rows into frames, frames into panels, weights into row panels, tiles into
+// results.
 
 PF_INLINE void copy_contiguous(int64_t count, const float *source, float *result) {
   int64_t i = 0;
@@ -14,8 +15,8 @@ PF_INLINE void copy_zeros(int64_t count, float *result) {
   for (int64_t i = 0; i < count; ++i) result[i] = 0;
 }
 
-/// As copy_contiguous where up to a vector's length may be read behind the source, and `room` elements written: what comes
-/// behind the copy is overwritten later.
+/// As copy_contiguous where up to a vector's length may be read behind the source, and `room` elements written: what
+/// comes behind the copy is overwritten later.
 PF_INLINE void copy_within(int64_t count, int64_t room, const float *source, float *result) {
   int64_t i = 0;
   for (; i < count && i + PF_LANES <= room; i += PF_LANES) store(result + i, load(source + i));
@@ -97,15 +98,57 @@ static void scatter_tile(int64_t rows, const float *tile, const pf_segment *segm
   }
 }
 
+/// Packs `count` <= PF_LANES neighbouring elements of up to PF_LANES rows. Reads whole vectors, and writes them where
+/// they fit into `room` floats: what comes behind a packed row is overwritten by the next.
+PF_INLINE void pack_block(int64_t count, int64_t rows, const float *matrix, int64_t row_stride, float *packed,
+                          int64_t packed_stride, int64_t room) {
+  vector x[PF_LANES];
+  for (int64_t r = 0; r < PF_LANES; ++r) x[r] = r < rows ? load(matrix + r * row_stride) : broadcast(0);
+  transpose(x);
+  for (int64_t k = 0; k < count; ++k) {
+    float *result = packed + k * packed_stride;
+    if (k * packed_stride + PF_LANES <= room) {
+      store(result, x[k]);
+    } else {
+      for (int64_t r = 0; r < rows; ++r) result[r] = matrix[r * row_stride + k];
+    }
+  }
+}
+
+/// Packs rows of `run` neighbouring elements, PF_LANES rows at a time. `room` floats may be written from `packed` on.
+PF_INLINE void pack_run(int64_t run, int64_t rows, const float *matrix, int64_t row_stride, float *packed,
+                        int64_t packed_stride, int64_t room) {
+  for (int64_t r = 0; r < rows; r += PF_LANES) {
+    const int64_t count = rows - r < PF_LANES ? rows - r : PF_LANES;
+    if (r == 0 || r + PF_LANES <= packed_stride) {
+      pack_block(run, count, matrix + r * row_stride, row_stride, packed + r, packed_stride, room - r);
+    } else {
+      // A whole vector would spoil the beginning of the next packed row, which is there already.
+      for (int64_t i = 0; i < run; ++i) {
+        for (int64_t q = r; q < rows; ++q) packed[i * packed_stride + q] = matrix[q * row_stride + i];
+      }
+    }
+  }
+}
+
 static void pack_rows(int64_t inner, int64_t rows, const float *matrix, int64_t row_stride, const int64_t *offsets,
                       float *packed, int64_t packed_stride) {
-  for (int64_t k = 0; k < inner; ++k) {
+  enum { shortest_run = 4 };
+  for (int64_t k = 0; k < inner;) {
     const float *column = matrix + offsets[k];
     float *result = packed + k * packed_stride;
+    int64_t run = 1;
+    while (run < PF_LANES && k + run < inner && offsets[k + run] == offsets[k] + run) run += 1;
+    const bool readable = offsets[inner - 1] - offsets[k] >= PF_LANES - 1;
     if (row_stride == 1) {
+      run = 1;
       copy_contiguous(rows, column, result);
+    } else if (run >= shortest_run && rows >= shortest_run && readable) {
+      pack_run(run, rows, column, row_stride, result, packed_stride, (inner - k) * packed_stride);
     } else {
+      run = 1;
       for (int64_t r = 0; r < rows; ++r) result[r] = column[r * row_stride];
     }
+    k += run;
   }
 }

@@ -61,8 +61,8 @@ typedef struct pf_kernels {
 
   /// Packs the columns of `tiles` neighbouring tiles, one panel of inner x tile_columns each, one behind the other:
   /// panel[k][s.column + i] = frame[offsets[k] + s.frame + i] for each of the tile's segments s, other columns zero.
-  /// segments[first[t]] up to segments[first[t + 1]] are those of tile t. With `slack` a vector's length may be read behind
-  /// a segment.
+  /// segments[first[t]] up to segments[first[t + 1]] are those of tile t. With `slack` a vector's length may be read
+  /// behind a segment.
   void (*pack_columns)(int64_t inner, const int64_t *offsets, const float *frame, const pf_segment *segments,
                        const int64_t *first, int64_t tiles, bool slack, float *panel);
 
@@ -71,8 +71,8 @@ typedef struct pf_kernels {
   void (*scatter_tile)(int64_t rows, const float *tile, const pf_segment *segments, int64_t segment_count,
                        float *result, int64_t result_stride, int64_t step, bool accumulate);
 
-  /// packed[k * packed_stride + r] = matrix[r * row_stride + offsets[k]] for k < inner and r < rows. Offsets ascend within
-  /// runs; a row stride of 1 and runs of neighbouring offsets are fast.
+  /// packed[k * packed_stride + r] = matrix[r * row_stride + offsets[k]] for k < inner and r < rows. A row
+  /// stride of 1 and runs of neighbouring offsets are fast. The last offset is the largest.
   void (*pack_rows)(int64_t inner, int64_t rows, const float *matrix, int64_t row_stride, const int64_t *offsets,
                     float *packed, int64_t packed_stride);
 

@@ -1,5 +1,5 @@
-// Register tile of outer products: PF_TILE_ROWS x PF_TILE_VECTORS accumulators that never leave registers. One kernel for
-// each number of rows, so that rows are shared out evenly instead of leaving a thin last tile.
+// Register tile of outer products: PF_TILE_ROWS x PF_TILE_VECTORS accumulators that never leave registers. One kernel
+// for each number of rows, so that rows are shared out evenly instead of leaving a thin last tile.
 
 enum { tile_columns = PF_TILE_VECTORS * PF_LANES };
 

@@ -1,5 +1,5 @@
-// The arena: one free list a size class, four classes a doubling, under one lock. Blocks never split or merge: a training
-// loop asks for the same sizes again and again, and finds them.
+// The arena: one free list a size class, four classes a doubling, under one lock. Blocks never split or merge: a
+// training loop asks for the same sizes again and again, and finds them.
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -16,16 +16,17 @@ void __asan_unpoison_memory_region(const volatile void *address, size_t size);
 #endif
 
 enum {
-  header_bytes = 64,      // in front of every block; a multiple of the alignment promised
-  smallest_bytes = 64,
-  class_count = 4 * 58,   // from smallest_bytes up to the largest size_t
+  header_bytes = 64,  // in front of every block; a multiple of the alignment promised
+  smallest_bytes = 128,
+  smallest_logarithm = 7,
+  class_count = 4 * (64 - smallest_logarithm),
 };
 
 static const size_t huge_page_bytes = (size_t)2 << 20;
 
 typedef struct block_header {
   struct block_header *next;  // in the free list
-  size_t bytes;               // of the size class
+  size_t bytes;               // of the size class, header included
   int32_t size_class;
 } block_header;
 
@@ -37,16 +38,17 @@ static struct {
   pf_memory_statistics statistics;
 } arena = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/// The size of a class: 64, 80, 96, 112, 128, 160, ...
+/// The size of a class, header included, so that large ones are whole huge pages: 128, 160, 192, 224, 256, 320, ...
 static size_t class_bytes(int32_t size_class) {
   return (smallest_bytes / 4 * (size_t)(4 + size_class % 4)) << (size_class / 4);
 }
 
-/// The smallest class that holds `bytes`, or -1.
+/// The smallest class that holds a header and `bytes`, or -1.
 static int32_t class_of(size_t bytes) {
-  if (bytes <= smallest_bytes) return 0;
   if (bytes > SIZE_MAX / 4) return -1;
-  const int32_t doubling = 63 - __builtin_clzll((unsigned long long)(bytes - 1)) - 6;
+  bytes += header_bytes;
+  if (bytes <= smallest_bytes) return 0;
+  const int32_t doubling = 63 - __builtin_clzll((unsigned long long)(bytes - 1)) - smallest_logarithm;
   const size_t step = (size_t)(smallest_bytes / 4) << doubling;
   return 4 * doubling + (int32_t)((bytes - 1) / step) - 3;
 }
@@ -55,9 +57,9 @@ static int32_t class_of(size_t bytes) {
 static block_header *system_allocate(size_t bytes) {
   const bool huge = bytes >= 2 * huge_page_bytes;
   void *memory = NULL;
-  if (posix_memalign(&memory, huge ? huge_page_bytes : header_bytes, bytes + header_bytes) != 0) return NULL;
+  if (posix_memalign(&memory, huge ? huge_page_bytes : header_bytes, bytes) != 0) return NULL;
 #ifdef MADV_HUGEPAGE
-  if (huge) madvise(memory, bytes + header_bytes, MADV_HUGEPAGE);
+  if (huge) madvise(memory, bytes, MADV_HUGEPAGE);
 #endif
   return memory;
 }
@@ -66,18 +68,16 @@ static block_header *system_allocate(size_t bytes) {
 static void expose(block_header *header, size_t bytes) {
 #ifdef PF_POISONING
   __asan_unpoison_memory_region((char *)header + header_bytes, bytes);
-  __asan_poison_memory_region((char *)header + header_bytes + bytes, header->bytes - bytes);
+  __asan_poison_memory_region((char *)header + header_bytes + bytes, header->bytes - header_bytes - bytes);
 #else
   (void)header;
   (void)bytes;
 #endif
 }
 
-void *pf_memory_allocate(size_t bytes) {
-  const int32_t size_class = class_of(bytes);
-  if (size_class < 0) return NULL;
+/// A block of a class, from its list or else from the system; NULL if that gives none.
+static block_header *take(int32_t size_class) {
   const size_t rounded = class_bytes(size_class);
-
   pthread_mutex_lock(&arena.lock);
   block_header *header = arena.free[size_class];
   if (header != NULL) {
@@ -99,7 +99,18 @@ void *pf_memory_allocate(size_t bytes) {
     arena.statistics.peak_live_bytes = arena.statistics.live_bytes;
   }
   pthread_mutex_unlock(&arena.lock);
+  return header;
+}
 
+void *pf_memory_allocate(size_t bytes) {
+  const int32_t size_class = class_of(bytes);
+  if (size_class < 0) return NULL;
+  block_header *header = take(size_class);
+  if (header == NULL) {
+    pf_memory_trim();
+    header = take(size_class);
+  }
+  if (header == NULL) return NULL;
   expose(header, bytes);
   return (char *)header + header_bytes;
 }
@@ -139,7 +150,7 @@ void pf_memory_trim(void) {
   while (released != NULL) {
     block_header *next = released->next;
 #ifdef PF_POISONING
-    __asan_unpoison_memory_region((char *)released + header_bytes, released->bytes);
+    __asan_unpoison_memory_region((char *)released + header_bytes, released->bytes - header_bytes);
 #endif
     free(released);
     released = next;

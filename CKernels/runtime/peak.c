@@ -26,8 +26,8 @@ static int ascending(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/// Times short runs until `seconds` have passed; their median is the rate, so that a run during which another process had
-/// the core doesn't lower the roof.
+/// Times short runs until `seconds` have passed; their median is the rate, so that a run during which another process
+/// had the core doesn't lower the roof.
 static void measure(void *argument, int64_t begin, int64_t end, int32_t part) {
   (void)part;
   const peak_measurement *measurement = argument;
