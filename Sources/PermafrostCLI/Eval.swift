@@ -6,8 +6,8 @@ struct Eval: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Measures weights on test images.",
         discussion: """
-            RUN is a folder that train has left, WEIGHTS a safetensors file with PyTorch's key names. What the run or the \
-            file says of data set and model holds unless options say otherwise.
+            RUN is a folder that train has left, WEIGHTS a safetensors file with PyTorch's key names. What the run or \
+            the file says of data set and model holds unless options say otherwise.
             """)
 
     @Argument(help: ArgumentHelp("A run's folder or a safetensors file.", valueName: "run|weights"))
@@ -22,10 +22,12 @@ struct Eval: ParsableCommand {
     @Option(help: "cnn, lenet or resnet20.")
     var model: ModelName?
 
-    @Option(help: "Of the digits' split.")
+    @Option(parsing: .unconditional, help: "Of the digits' split.")
     var seed: UInt64?
 
-    @Option(help: ArgumentHelp("At most so many. (default: as many as there are processors)", valueName: "count"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("At most so many. (default: as many as there are processors)", valueName: "count"))
     var threads: Int?
 
     @Flag(help: "End standard output with one line of JSON.")
@@ -42,8 +44,7 @@ struct Eval: ParsableCommand {
     }
 
     func run() throws {
-        if let threads, threads <= 0 { throw Failure("--threads must be at least 1, not \(threads)") }
-        useThreads(threads)
+        try useThreads(threads)
         let (file, path) = try openWeights()
         let dataset = try dataset ?? known(file.metadata["permafrost.dataset"], option: "dataset", in: path)
         let model = try model ?? known(file.metadata["permafrost.model"], option: "model", in: path)

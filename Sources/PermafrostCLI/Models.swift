@@ -21,12 +21,13 @@ enum ModelName: String, CaseIterable, Codable, ExpressibleByArgument {
     }
 }
 
-/// Two 3x3 convolutions and two fully connected layers. Images of 16x16 or more are halved after each convolution, smaller ones
-/// after the second, and have half the channels.
+/// Two 3x3 convolutions and two fully connected layers, with dropout between these. Images of 16x16 or more are halved
+/// after each convolution, smaller ones after the second, and have half the channels.
 final class SmallCNN: Module {
     let conv1: Conv2d
     let conv2: Conv2d
     let fc1: Linear
+    let dropout = Dropout(0.25)
     let fc2: Linear
     private let halvesTwice: Bool
 
@@ -45,7 +46,7 @@ final class SmallCNN: Module {
         var x = try conv1(images).relu()
         if halvesTwice { x = try maxPool2d(x, kernelSize: 2) }
         x = try maxPool2d(conv2(x).relu(), kernelSize: 2)
-        return try fc2(fc1(x.flattened(startAxis: 1)).relu())
+        return try fc2(dropout(fc1(x.flattened(startAxis: 1)).relu()))
     }
 }
 

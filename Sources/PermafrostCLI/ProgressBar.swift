@@ -1,6 +1,7 @@
 import Foundation
 
-/// One line on standard error that is rewritten while an epoch goes on. Where lines can't be rewritten it shows nothing.
+/// One line on standard error that is rewritten while an epoch goes on. Where lines can't be rewritten it shows
+/// nothing.
 struct ProgressBar {
     private let terminal = Terminal.standardError
     private var lastDrawn: ContinuousClock.Instant?

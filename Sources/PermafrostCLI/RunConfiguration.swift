@@ -15,8 +15,8 @@ enum ScheduleName: String, CaseIterable, Codable, ExpressibleByArgument {
     case cosine, constant
 }
 
-/// All that decides a run's result: with the same configuration, instruction set and data the weights come out the same to
-/// the bit. Saved in the run's folder.
+/// All that decides a run's result: with the same configuration, instruction set and data the weights come out the same
+/// to the bit. Saved in the run's folder.
 struct RunConfiguration: Codable, Equatable {
     var dataset: DatasetName
     /// The folder that the data came from; nil when they are part of the program.

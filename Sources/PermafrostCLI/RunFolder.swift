@@ -47,7 +47,9 @@ struct RunFolder {
             throw Failure("can't make the folder '\(path)': \(systemReason(of: error))")
         }
         for file in folder.files where FileManager.default.fileExists(atPath: file) {
-            guard unlink(file) == 0 else { throw Failure("can't remove '\(file)': \(String(cString: strerror(errno)))") }
+            guard unlink(file) == 0 else {
+                throw Failure("can't remove '\(file)': \(String(cString: strerror(errno)))")
+            }
         }
         return folder
     }

@@ -6,8 +6,8 @@ struct Train: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Trains a network and audits its frozen elements.",
         discussion: """
-            Without arguments: a small network on the optical digits, with conv1.weight[0,0,1,1] frozen at 1. Exit code 2 \
-            means that a frozen element has other bits in the saved weights than before training.
+            Without arguments: a small network on the optical digits, with conv1.weight[0,0,1,1] frozen at 1. Exit \
+            code 2 means that a frozen element has other bits in the saved weights than before training.
             """)
 
     @Option(help: "digits (part of the program) or fashion-mnist (Debian's package dataset-fashion-mnist).")
@@ -21,62 +21,70 @@ struct Train: ParsableCommand {
     @Option(help: "cnn, lenet or resnet20.")
     var model = ModelName.cnn
 
-    @Option(help: ArgumentHelp("Passes over the training images.", valueName: "count"))
+    // Numbers are taken whatever they look like: a negative one is then refused as a number, not as an unknown option.
+
+    @Option(parsing: .unconditional, help: ArgumentHelp("Passes over the training images.", valueName: "count"))
     var epochs: Int?
 
-    @Option(help: ArgumentHelp("End after so many steps, if that is sooner.", valueName: "count"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("End after so many steps, if that is sooner.", valueName: "count"))
     var steps: Int?
 
-    @Option(help: ArgumentHelp("Images a step.", valueName: "count"))
+    @Option(parsing: .unconditional, help: ArgumentHelp("Images a step.", valueName: "count"))
     var batchSize: Int?
 
     @Option(help: "sgd, adam or adamw.")
     var optimizer = OptimizerName.sgd
 
     @Option(
-        name: [.long, .customLong("lr")],
-        help: ArgumentHelp("The learning rate at the start. (default: sgd 0.05, adam and adamw 0.001)", valueName: "rate"))
+        name: [.long, .customLong("lr")], parsing: .unconditional,
+        help: ArgumentHelp(
+            "The learning rate at the start. (default: sgd 0.05, adam and adamw 0.001)", valueName: "rate"))
     var learningRate: Double?
 
     @Option(help: "The learning rate's course: cosine, down to 0 at the last step, or constant.")
     var schedule = ScheduleName.cosine
 
-    @Option(help: "For sgd. (default: 0.9)")
+    @Option(parsing: .unconditional, help: "For sgd. (default: 0.9)")
     var momentum: Double?
 
     @Flag(help: "Nesterov momentum, for sgd.")
     var nesterov = false
 
-    @Option(help: ArgumentHelp("(default: sgd and adam 0, adamw 0.01)", valueName: "decay"))
+    @Option(parsing: .unconditional, help: ArgumentHelp("(default: sgd and adam 0, adamw 0.01)", valueName: "decay"))
     var weightDecay: Double?
 
-    @Option(help: "For adam and adamw. (default: 0.9)")
+    @Option(parsing: .unconditional, help: "For adam and adamw. (default: 0.9)")
     var beta1: Double?
 
-    @Option(help: "For adam and adamw. (default: 0.999)")
+    @Option(parsing: .unconditional, help: "For adam and adamw. (default: 0.999)")
     var beta2: Double?
 
-    @Option(help: "For adam and adamw. (default: 1e-08)")
+    @Option(parsing: .unconditional, help: "For adam and adamw. (default: 1e-08)")
     var epsilon: Double?
 
     @Option(
         help: ArgumentHelp(
-            "Elements to freeze, as in 'conv1.weight[0,0,1,1]=1'; NumPy's slices are allowed, without a value they stay "
-                + "where they are. May come several times. none: nothing. (default: conv1.weight[0,0,1,1]=1)",
+            "Elements to freeze, as in 'conv1.weight[0,0,1,1]=1'; NumPy's slices are allowed, without a value they "
+                + "stay where they are. May come several times. none: nothing. (default: conv1.weight[0,0,1,1]=1)",
             valueName: "elements"))
     var freeze: [String] = []
 
     @Option(
         help: """
-            How to hold them: mask (the backward kernel zeroes their gradient), callback (Swift does), recipe (a full backward \
-            hook zeroes it), pin (a forward pre-hook writes the value). Under decay or momentum only the first two are exact.
+            How to hold them: mask (the backward kernel zeroes their gradient), callback (Swift does), recipe (a full \
+            backward hook zeroes it), pin (a forward pre-hook writes the value). Under decay or momentum only the \
+            first two are exact.
             """)
     var route = FreezeMethod.mask
 
-    @Option(help: "Decides initial weights, the digits' split and the order of images.")
+    @Option(parsing: .unconditional, help: "Decides initial weights, the digits' split and the order of images.")
     var seed: UInt64 = 0
 
-    @Option(help: ArgumentHelp("At most so many. (default: as many as there are processors)", valueName: "count"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("At most so many. (default: as many as there are processors)", valueName: "count"))
     var threads: Int?
 
     @Option(help: "fast or exact: whether faster algorithms with other roundings may be used.")
@@ -94,7 +102,7 @@ struct Train: ParsableCommand {
     func run() throws {
         let configuration = try makeConfiguration()
         try RunFolder.check(path: out ?? "runs", overwrite: overwrite || out == nil)
-        useThreads(threads)
+        try useThreads(threads)
         ExecutionContext.default.numerics = numerics
         let trainer = try Trainer(configuration)
 
@@ -120,13 +128,13 @@ struct Train: ParsableCommand {
         try positive(epochs, "epochs")
         try positive(steps, "steps")
         try positive(batchSize, "batch-size")
-        try positive(threads, "threads")
         if overwrite && out == nil { throw Failure("--overwrite needs the folder to replace: --out") }
         try dataset.check(data: data)
         let isAdam = optimizer != .sgd
         let misplaced = [
-            ("momentum", momentum != nil && isAdam), ("nesterov", nesterov && isAdam), ("beta1", beta1 != nil && !isAdam),
-            ("beta2", beta2 != nil && !isAdam), ("epsilon", epsilon != nil && !isAdam),
+            ("momentum", momentum != nil && isAdam), ("nesterov", nesterov && isAdam),
+            ("beta1", beta1 != nil && !isAdam), ("beta2", beta2 != nil && !isAdam),
+            ("epsilon", epsilon != nil && !isAdam),
         ]
         if let (option, _) = misplaced.first(where: { $0.1 }) {
             throw Failure("--\(option) means nothing to --optimizer \(optimizer.rawValue)")
@@ -136,7 +144,7 @@ struct Train: ParsableCommand {
         }
         return RunConfiguration(
             dataset: dataset, data: dataset == .digits ? nil : data ?? FashionMNIST.defaultDirectory, model: model,
-            epochs: epochs ?? (dataset == .digits ? 20 : 5), steps: steps,
+            epochs: epochs ?? (dataset == .digits ? 15 : 5), steps: steps,
             batchSize: batchSize ?? (dataset == .digits ? 32 : 64),
             optimizer: optimizer, learningRate: learningRate ?? (isAdam ? 0.001 : 0.05), schedule: schedule,
             momentum: momentum ?? (isAdam ? 0 : 0.9), nesterov: nesterov,
@@ -202,8 +210,12 @@ func metadata(for configuration: RunConfiguration) -> [String: String] {
     ]
 }
 
-func useThreads(_ count: Int?) {
-    if let count { ExecutionContext.default.threads = count }
+/// Sets the number of threads from `--threads`.
+func useThreads(_ count: Int?) throws {
+    guard let count else { return }
+    guard count >= 1 else { throw Failure("--threads must be at least 1, not \(count)") }
+    guard count <= 1024 else { throw Failure("--threads must be at most 1024, not \(count)") }
+    ExecutionContext.default.threads = count
 }
 
 extension FreezeMethod: ExpressibleByArgument {}

@@ -86,7 +86,7 @@ final class Trainer {
         let loss = try crossEntropy(logits, batch.labels)
         let value = Double(loss.item())
         guard value.isFinite else {
-            throw Failure("the loss became \(value) in step \(step + 1); try a smaller --learning-rate")
+            throw Failure("the loss is no finite number in step \(step + 1); try a smaller --learning-rate")
         }
         try loss.backward()
         try optimizer.step()

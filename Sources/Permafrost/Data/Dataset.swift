@@ -62,8 +62,8 @@ public struct Dataset {
 
     /// Divides the images at random into two data sets, each class in proportion.
     ///
-    /// Of a class with c images, floor(c * testCount / count) go to the test set; those still missing come one each from
-    /// the classes with the largest remainders (the lower class first among equals). Both sets keep the
+    /// Of a class with c images, floor(c * testCount / count) go to the test set; those still missing come one each
+    /// from the classes with the largest remainders (the lower class first among equals). Both sets keep the
     /// original order.
     public func stratifiedSplit(testCount: Int, generator: Generator) -> DatasetSplit {
         precondition((0...count).contains(testCount), "can't take \(testCount) of \(count) images")

@@ -1,5 +1,5 @@
-/// An array of unsigned bytes in the IDX format of the MNIST family: two zero bytes, the element type (8), the number of axes,
-/// a big-endian 32-bit extent for each, then the elements in row-major order. Source: Y. LeCun, C. Cortes,
+/// An array of unsigned bytes in the IDX format of the MNIST family: two zero bytes, the element type (8), the number
+/// of axes, a big-endian 32-bit extent for each, then the elements in row-major order. Source: Y. LeCun, C. Cortes,
 /// C. Burges, *The MNIST database of handwritten digits*.
 public struct IDXArray: Equatable, Sendable {
     /// The number of elements along each axis.
@@ -9,8 +9,8 @@ public struct IDXArray: Equatable, Sendable {
 
     /// Reads a file, gzip-compressed or as it is.
     ///
-    /// Everything is checked: the magic number, that the declared size can be (before memory is taken for it), that all bytes come,
-    /// that none follow, and gzip's checksum.
+    /// Everything is checked: the magic number, that the declared size can be (before memory is taken for it), that all
+    /// bytes come, that none follow, and gzip's checksum.
     public init(contentsOf path: String, rank: Int) throws(DataError) {
         try self.init(Self.open(path), rank: rank)
     }

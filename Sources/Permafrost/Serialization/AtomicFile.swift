@@ -6,11 +6,11 @@
     import Musl
 #endif
 
-/// Writes a file so that whoever looks, at any moment and after a crash at any moment, finds the old file or the new one,
-/// whole.
+/// Writes a file so that whoever looks, at any moment and after a crash at any moment, finds the old file or the new
+/// one, whole.
 ///
-/// The pieces go to a temporary file in the same folder, which is flushed to the disk, renamed over `path`, and made to last by
-/// flushing the folder. When anything fails the temporary file is removed and the old file is untouched.
+/// The pieces go to a temporary file in the same folder, which is flushed to the disk, renamed over `path`, and made to
+/// last by flushing the folder. When anything fails the temporary file is removed and the old file is untouched.
 func writeAtomically(_ pieces: [UnsafeRawBufferPointer], to path: String) throws(SystemError) {
     let slash = path.lastIndex(of: "/")
     let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."

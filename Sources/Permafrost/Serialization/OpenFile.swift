@@ -71,7 +71,8 @@ final class OpenFile {
     }
 }
 
-/// What `read` delivers into room for `count` bytes; fewer when it says so. (Array's own closures don't carry typed errors.)
+/// What `read` delivers into room for `count` bytes; fewer when it says so. (Array's own closures don't carry typed
+/// errors.)
 func readBytes<E: Error>(
     _ count: Int, _ read: (UnsafeMutableRawBufferPointer) throws(E) -> Int
 ) throws(E) -> [UInt8] {

@@ -1,8 +1,8 @@
 /// The contents of a safetensors file: named tensors and a map of strings, the format that PyTorch's `safetensors`
 /// package and most other frameworks read and write.
 ///
-/// Reading validates before it allocates: the header's length, its JSON, every type, shape and offset against the file's size.
-/// Memory use is bounded by a multiple of the file's size, whatever the file says.
+/// Reading validates before it allocates: the header's length, its JSON, every type, shape and offset against the
+/// file's size. Memory use is bounded by a multiple of the file's size, whatever the file says.
 ///
 /// Source: huggingface/safetensors, "Format".
 public struct Safetensors: Equatable, Sendable {
@@ -87,8 +87,8 @@ public struct Safetensors: Equatable, Sendable {
 
     // MARK: Writing
 
-    /// Writes the file so that a crash at any moment leaves the old file or the new one, whole. Equal contents give equal
-    /// bytes.
+    /// Writes the file so that a crash at any moment leaves the old file or the new one, whole. Equal contents give
+    /// equal bytes.
     public func write(to path: String) throws(SafetensorsError) {
         let layout = layout
         let header = header(of: layout)
@@ -113,7 +113,8 @@ public struct Safetensors: Equatable, Sendable {
         return layout.reduce(into: header(of: layout)) { $0.append(contentsOf: $1.tensor.bytes) }
     }
 
-    /// The tensors in the order of the reference writer: by element type, the most strictly aligned first, then by name.
+    /// The tensors in the order of the reference writer: by element type, the most strictly aligned first, then by
+    /// name.
     private var layout: [(name: String, tensor: StoredTensor)] {
         let rank = Dictionary(uniqueKeysWithValues: zip(DataType.allCases, 0...))
         return tensors.map { (name: $0.key, tensor: $0.value) }.sorted {
@@ -145,8 +146,8 @@ public struct Safetensors: Equatable, Sendable {
 
     // MARK: Digest
 
-    /// SHA-256 over the tensors' bytes, tensor after tensor in the order of their names' UTF-8; 64 hexadecimal digits. Names,
-    /// shapes and metadata are not part of it.
+    /// SHA-256 over the tensors' bytes, tensor after tensor in the order of their names' UTF-8; 64 hexadecimal digits.
+    /// Names, shapes and metadata are not part of it.
     public var dataDigest: String {
         var hash = SHA256()
         for (_, tensor) in tensors.sorted(by: { precedes($0.key, $1.key) }) {

@@ -16,7 +16,8 @@ struct SafetensorsHeader {
 
     typealias Problem = SafetensorsError.Problem
 
-    /// - Throws: what is wrong with the header's text, types, sizes or offsets; `dataBytes` is what follows it in the file.
+    /// - Throws: what is wrong with the header's text, types, sizes or offsets; `dataBytes` is what follows it in the
+    ///   file.
     init(_ bytes: [UInt8], dataBytes: Int) throws(ProblemError) {
         var reader = JSONReader(bytes)
         try parse(&reader)

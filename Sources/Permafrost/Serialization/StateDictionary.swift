@@ -18,8 +18,8 @@ public struct StateDictionary: Equatable, Sendable {
 
     public var count: Int { names.count }
 
-    /// A value as float32. Reading gives nil for a name that isn't there or an element type that doesn't convert; setting nil
-    /// removes the name.
+    /// A value as float32. Reading gives nil for a name that isn't there or an element type that doesn't convert;
+    /// setting nil removes the name.
     public subscript(name: String) -> Tensor? {
         get { values[name]?.tensor() }
         set { self[stored: name] = newValue.map { StoredTensor($0) } }
@@ -111,7 +111,8 @@ extension Module {
     ///
     /// - Parameter strict: whether a missing or an unexpected name is an error. A wrong shape always is.
     /// - Returns: the names in which the two differ; empty when `strict`.
-    /// - Throws: `StateDictionaryError` that names every key that is missing, unexpected or misshapen; nothing was loaded then.
+    /// - Throws: `StateDictionaryError` that names every key that is missing, unexpected or misshapen; nothing was
+    ///   loaded then.
     @discardableResult
     public final func load(stateDictionary: StateDictionary, strict: Bool = true) throws -> KeyDifferences {
         let state = namedState()

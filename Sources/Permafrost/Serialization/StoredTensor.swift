@@ -58,8 +58,9 @@ public struct StoredTensor: Hashable, Sendable {
 
     public var count: Int { bytes.count / dataType.size }
 
-    /// The elements as a float32 tensor: float32 to the bit; float16 and bfloat16 exactly; float64 and integers rounded to the
-    /// nearest. Nil for other types and for shapes that a `Tensor` can't have (more than 8 axes, an extent of 2^31 or more).
+    /// The elements as a float32 tensor: float32 to the bit; float16 and bfloat16 exactly; float64 and integers rounded
+    /// to the nearest. Nil for other types and for shapes that a `Tensor` can't have (more than 8 axes, an extent of
+    /// 2^31 or more).
     public func tensor() -> Tensor? {
         guard shape.count <= Shape.maximumRank, shape.allSatisfy({ $0 <= Int32.max }) else { return nil }
         if dataType == .float32 {
@@ -100,7 +101,8 @@ public struct StoredTensor: Hashable, Sendable {
 /// Bytes of a dense tensor; nil when that overflows or an extent is negative.
 func byteCount(of shape: [Int], _ type: DataType) -> Int? {
     var count = type.size
-    // An extent of 0 makes the product 0 whatever the others are, but they are still checked: the order must not matter.
+    // An extent of 0 makes the product 0 whatever the others are, but they are still checked: the order must not
+    // matter.
     for extent in shape where extent != 0 {
         let (product, overflow) = count.multipliedReportingOverflow(by: extent)
         guard extent >= 0, !overflow else { return nil }
