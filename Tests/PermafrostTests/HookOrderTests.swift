@@ -45,7 +45,9 @@ private final class TwoBranches: Module {
     @Test(arguments: [true, false]) func everythingThatFiresInAStep(inputRequiresGrad: Bool) throws {
         let net = TwoBranches()
         let names = Dictionary(
-            uniqueKeysWithValues: net.namedModules().map { (ObjectIdentifier($0.module), $0.name.isEmpty ? "net" : $0.name) })
+            uniqueKeysWithValues: net.namedModules().map { name, module in
+                (ObjectIdentifier(module), name.isEmpty ? "net" : name)
+            })
         nonisolated(unsafe) var trace: [String] = []
         // Global hooks also see the modules of tests that run beside this one.
         @Sendable func note(_ event: String, _ module: Module) {

@@ -145,7 +145,7 @@ private final class Net: Module {
     @Test func printsLikePyTorch() {
         final class Small: Module {
             let conv1 = Conv2d(1, 16, 3, padding: 1, bias: false)
-            let body = Sequential(ReLU(), MaxPool2d(2))
+            let body = Sequential(ReLU(), AvgPool2d(2))
             let fc = Linear(256, 10)
         }
         #expect(
@@ -154,7 +154,7 @@ private final class Net: Module {
                   (conv1): Conv2d(1, 16, kernelSize: (3, 3), stride: (1, 1), padding: (1, 1), bias: false)
                   (body): Sequential(
                     (0): ReLU()
-                    (1): MaxPool2d(kernelSize: (2, 2), stride: (2, 2), padding: (0, 0), dilation: (1, 1), ceilMode: false)
+                    (1): AvgPool2d(kernelSize: (2, 2), stride: (2, 2), padding: (0, 0))
                   )
                   (fc): Linear(256, 10)
                 )
@@ -201,7 +201,9 @@ private final class Net: Module {
     @Test func errorsNameTheLayerByItsPath() throws {
         let net = Net()
         let error = #expect(throws: ModuleError.self) { try net(.ones([1, 3, 4, 4])) }
-        #expect("\(try #require(error))" == "Conv2d stem: expected an input of shape [batch, 1, height, width], got [1, 3, 4, 4]")
+        #expect(
+            "\(try #require(error))"
+                == "Conv2d stem: expected an input of shape [batch, 1, height, width], got [1, 3, 4, 4]")
         #expect(error?.path == "stem")
 
         let nested = Sequential(Sequential(ReLU(), Linear(3, 2)))
@@ -209,7 +211,9 @@ private final class Net: Module {
         #expect("\(try #require(inner))" == "Linear 0.1: expected an input of shape [..., 3], got [1, 4]")
 
         let alone = #expect(throws: ModuleError.self) { try BatchNorm2d(2)(.ones([2, 2])) }
-        #expect("\(try #require(alone))" == "BatchNorm2d: expected an input of shape [batch, 2, height, width], got [2, 2]")
+        #expect(
+            "\(try #require(alone))"
+                == "BatchNorm2d: expected an input of shape [batch, 2, height, width], got [2, 2]")
     }
 
     @Test func whatAnOperationRefusesNamesTheLayerToo() throws {

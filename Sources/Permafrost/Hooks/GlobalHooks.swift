@@ -2,8 +2,8 @@ import Synchronization
 
 /// The hooks that fire for every module, before its own.
 ///
-/// They are shared by all threads and run on the thread that calls the module or `backward()`: what a hook captures must
-/// bear that.
+/// They are shared by all threads and run on the thread that calls the module or `backward()`: what a hook captures
+/// must bear that.
 public enum GlobalHooks {
     private static let count = Atomic<Int>(0)
     fileprivate static let table = ModuleHooks { count.wrappingAdd($0, ordering: .relaxed) }

@@ -50,8 +50,8 @@ extension Module {
             origin: HookOrigin(file: file, line: line))
     }
 
-    /// Adds a hook that runs in `backward()` when everything inside a call has been done: the gradients of its inputs are
-    /// complete, and every parameter whose last contribution came from this call has its finished sum in `grad`.
+    /// Adds a hook that runs in `backward()` when everything inside a call has been done: the gradients of its inputs
+    /// are complete, and every parameter whose last contribution came from this call has its finished sum in `grad`.
     ///
     /// - Parameters:
     ///   - prepend: fire before the hooks that are registered already, instead of after them.

@@ -16,17 +16,17 @@ extension Module {
     /// 2. the operations inside, last first, with gradient masks applied; before each, the tensor hooks on its result
     /// 3. for each parameter or leaf, as soon as its last contribution came: tensor hooks on the sum, accumulation into
     ///    `grad`, post-accumulate hooks
-    /// 4. full backward hooks, when the gradients of all inputs are complete and 3 is over for every parameter whose last
-    ///    contribution came from this call, whether or not an input needs a gradient. A module called k times in one
-    ///    forward pass fires k times, last call first; the hooks of the first call find the sums.
+    /// 4. full backward hooks, when the gradients of all inputs are complete and 3 is over for every parameter whose
+    ///    last contribution came from this call, whether or not an input needs a gradient. A module called k times in
+    ///    one forward pass fires k times, last call first; the hooks of the first call find the sums.
     /// 5. at the end of `backward()`, after every hook: frozen elements of `grad` become +0.0
     ///
     /// *Optimizer step*: step pre-hooks, the update, constraints, frozen values, step post-hooks.
     ///
-    /// Inside `noGrad` nothing is recorded, so that only the forward hooks fire. A call's backward hooks are those that
-    /// were registered when it began and haven't been removed since. A hook that is registered while hooks of its kind
-    /// fire waits for the next time; one that is removed meanwhile doesn't fire any more. What a hook throws comes out of
-    /// the call or of `backward()`; the latter then leaves every `grad` as it was before.
+    /// Inside `noGrad` nothing is recorded, so that only the forward hooks fire. A call's backward hooks are those
+    /// that were registered when it began and haven't been removed since. A hook that is registered while hooks of
+    /// its kind fire waits for the next time; one that is removed meanwhile doesn't fire any more. What a hook throws
+    /// comes out of the call or of `backward()`; the latter then leaves every `grad` as it was before.
     ///
     /// - Parameters:
     ///   - inputs: what the hooks get as the call's inputs.
@@ -40,19 +40,19 @@ extension Module {
         do {
             guard hooks != nil || GlobalHooks.areRegistered else { return try forward(inputs) }
             let call = isGradEnabled ? ModuleCall(self) : nil
-            for entry in registered(\.forwardPre) where entry.isActive {
+            for entry in registered({ $0.forwardPre }) where entry.isActive {
                 if let replacement = try entry.body(self, inputs) { inputs = replacement }
             }
             let entry = call?.enter(&inputs)
             outputs = try forward(inputs)
-            for entry in registered(\.forward) where entry.isActive {
+            for entry in registered({ $0.forward }) where entry.isActive {
                 fired.append(entry)
                 if let replacement = try entry.body(self, inputs, outputs) { outputs = replacement }
             }
             if let entry { call?.exit(&outputs, entry) }
             return outputs
         } catch {
-            for entry in registered(\.forward) where entry.isActive && entry.alwaysCall {
+            for entry in registered({ $0.forward }) where entry.isActive && entry.alwaysCall {
                 guard !fired.contains(where: { $0 === entry }) else { continue }
                 if let replacement = try? entry.body(self, inputs, outputs) { outputs = replacement }
             }
@@ -62,21 +62,23 @@ extension Module {
     }
 
     /// The global hooks of one kind, then the module's own.
-    fileprivate final func registered<Body>(_ list: KeyPath<ModuleHooks, HookList<Body>>) -> [HookList<Body>.Entry] {
-        (GlobalHooks.hooks?[keyPath: list].current ?? []) + (hooks?[keyPath: list].current ?? [])
+    fileprivate final func registered<Body>(_ list: (ModuleHooks) -> HookList<Body>) -> [HookList<Body>.Entry] {
+        let own = hooks.map { list($0).current } ?? []
+        return GlobalHooks.hooks.map { list($0).current + own } ?? own
     }
 }
 
 /// One recorded call of a module with backward hooks.
 ///
-/// On the tape the call lies between an entry node, created before everything inside it, and an exit node, created after.
-/// Nodes are visited in reverse order of creation, so the exit comes first of the call and the entry last:
+/// On the tape the call lies between an entry node, created before everything inside it, and an exit node, created
+/// after. Nodes are visited in reverse order of creation, so the exit comes first of the call and the entry last:
 ///
 ///     inputs <- entry <· each input's node <- … inside … <- exit <· each output's node
 ///
-/// Gradients that arrive at an output's node are left here; the exit, whose inputs are what `forward` returned, runs the
-/// pre-hooks and sends them on. Likewise the inputs' nodes leave theirs here, and the entry runs the full backward hooks.
-/// `·` is a companion: the exit has one in the entry, so that it is visited also when no input needs a gradient.
+/// Gradients that arrive at an output's node are left here; the exit, whose inputs are what `forward` returned, runs
+/// the pre-hooks and sends them on. Likewise the inputs' nodes leave theirs here, and the entry runs the full
+/// backward hooks. `·` is a companion: the exit has one in the entry, so that it is visited also when no input needs
+/// a gradient.
 private final class ModuleCall {
     private let module: Module
     private let preHooks: [HookList<FullBackwardPreHook>.Entry]
@@ -126,7 +128,8 @@ private final class ModuleCall {
                 guard let replacement else { continue }
                 guard needsGradient[index] else {
                     throw ModuleError(
-                        module, "a \(hook) returned a gradient for \(role) \(index), which needs none: return nil there")
+                        module,
+                        "a \(hook) returned a gradient for \(role) \(index), which needs none: return nil there")
                 }
                 guard replacement.shape == shapes[index] else {
                     throw ModuleError(
@@ -151,8 +154,8 @@ private final class ModuleCall {
 
     /// Nil when there are no backward hooks.
     init?(_ module: Module) {
-        preHooks = module.registered(\.fullBackwardPre)
-        hooks = module.registered(\.fullBackward)
+        preHooks = module.registered { $0.fullBackwardPre }
+        hooks = module.registered { $0.fullBackward }
         guard !preHooks.isEmpty || !hooks.isEmpty else { return nil }
         self.module = module
     }

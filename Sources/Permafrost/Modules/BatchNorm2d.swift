@@ -1,5 +1,5 @@
-/// Normalises each channel of [batch, features, height, width] (Ioffe and Szegedy, 2015): in training by the batch's own
-/// mean and variance, in evaluation by their running averages.
+/// Normalises each channel of [batch, features, height, width] (Ioffe and Szegedy, 2015): in training by the batch's
+/// own mean and variance, in evaluation by their running averages.
 open class BatchNorm2d: Module {
     /// The scale, [features]; nil without `affine`.
     public let weight: Parameter?

@@ -1,4 +1,5 @@
-/// A part of a network: parameters, buffers and other modules in its properties, and a way to compute outputs from inputs.
+/// A part of a network: parameters, buffers and other modules in its properties, and a way to compute outputs from
+/// inputs.
 ///
 ///     final class Net: Module {
 ///         let conv1 = Conv2d(1, 16, 3, padding: 1)

@@ -40,7 +40,8 @@ public final class MaxPool2d: Module {
     }
 
     public override var extraDescription: String {
-        "kernelSize: \(kernelSize), stride: \(stride), padding: \(padding), dilation: \(dilation), ceilMode: \(ceilMode)"
+        "kernelSize: \(kernelSize), stride: \(stride), padding: \(padding), dilation: \(dilation), "
+            + "ceilMode: \(ceilMode)"
     }
 
     public override func stateEntries() -> [StateEntry] { [] }

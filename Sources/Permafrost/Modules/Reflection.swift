@@ -79,7 +79,8 @@ extension Module {
         let place = isLazy ? "lazily" : "inside a \(type(of: value))"
         preconditionFailure(
             "property '\(name)' of \(type(of: self)) holds parameters or modules \(place), where reflection can't name "
-                + "them: declare it as a Module, a Parameter, an array or a dictionary of them, or override stateEntries()")
+                + "them: declare it as a Module, a Parameter, an array or a dictionary of them, or override "
+                + "stateEntries()")
     }
 }
 
