@@ -145,6 +145,7 @@ pf_status pf_matrix_multiply(const pf_context *context, const pf_matrix_product 
   const pf_matrix_product *p = product;
   if (p->rows == 0) return pf_ok;
   PF_REQUIRE(result != NULL && (p->inner == 0 || (a != NULL && b != NULL)), pf_error_null);
+  if (p->inner == 0) a = b = result;  // neither is read; an offset from NULL would be undefined all the same
   product_plan plan = {
       .product = *product,
       .kernels = settings.kernels,
