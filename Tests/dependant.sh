@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Shows that another package can depend on a version of this one: clones HEAD, tags the clone, and builds and runs a small
-# program that depends on the tag, trains with one frozen weight and checks it.
+# Shows that another package can depend on a version of this one: clones HEAD, tags the clone, and builds and runs a
+# small program that depends on the tag, trains with one frozen weight and checks it.
 #
 #   Tests/dependant.sh [-c release]        # options go to swift build
 set -euo pipefail

@@ -37,7 +37,9 @@ extension KernelTests {
 
         @Test("Blocks of every size are aligned, disjoint and whole")
         func blocks() throws {
-            let sizes = [0, 1, 3, 4, 63, 64, 65, 79, 80, 81, 127, 128, 1023, 4096, 4097, 70_000, 1 << 20, (4 << 20) + 1]
+            let sizes = [
+                0, 1, 3, 4, 63, 64, 65, 79, 80, 81, 127, 128, 1023, 4096, 4097, 70_000, 1 << 20, (4 << 20) + 1,
+            ]
             var blocks: [UnsafeMutableRawPointer] = []
             for (index, size) in sizes.enumerated() {
                 let block = try #require(pf_memory_allocate(size))
@@ -127,7 +129,8 @@ extension KernelTests {
                             // Size classes round up by a quarter at most, and from 64 bytes.
                             #expect(
                                 taken <= announced + announced / 4 + 64,
-                                "\(problem), \(name(of: isa)), pass \(pass.rawValue): took \(taken), announced \(announced)")
+                                "problem \(index), \(name(of: isa)), pass \(pass.rawValue): \(taken) of \(announced) bytes"
+                            )
                         }
                     }
                 }
@@ -139,8 +142,10 @@ extension KernelTests {
             var context: pf_context
             let problems = [
                 pf_convolution2d(batch: 4, channels: 16, height: 28, width: 28, outputs: 24, kernel: 3, padding: 1),
-                pf_convolution2d(batch: 2, channels: 24, height: 30, width: 31, outputs: 32, kernel: 5, stride: 2, padding: 2),
-                pf_convolution2d(batch: 2, channels: 32, height: 20, width: 20, outputs: 32, kernel: 3, padding: 1, groups: 32),
+                pf_convolution2d(
+                    batch: 2, channels: 24, height: 30, width: 31, outputs: 32, kernel: 5, stride: 2, padding: 2),
+                pf_convolution2d(
+                    batch: 2, channels: 32, height: 20, width: 20, outputs: 32, kernel: 3, padding: 1, groups: 32),
                 pf_convolution2d(batch: 2, channels: 40, height: 20, width: 20, outputs: 17, kernel: 1),
             ]
 

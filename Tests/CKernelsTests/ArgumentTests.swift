@@ -13,7 +13,8 @@ extension KernelTests {
             \.batch, \.padding_top, \.padding_bottom, \.padding_left, \.padding_right,
         ]
         static let valid = pf_convolution2d(
-            batch: 2, channels: 4, height: 6, width: 5, outputs: 6, kernel: 3, stride: 2, padding: 1, dilation: 1, groups: 2)
+            batch: 2, channels: 4, height: 6, width: 5, outputs: 6, kernel: 3, stride: 2, padding: 1, dilation: 1,
+            groups: 2)
 
         func spoiled(_ changes: (Field, Int64)...) -> pf_convolution2d {
             var problem = Self.valid
@@ -87,7 +88,7 @@ extension KernelTests {
             var problem = spoiled((\.padding_top, 3), (\.padding_bottom, 0), (\.padding_right, 4))
             #expect(pf_convolution2d_output_size(&problem, &height, &width) == pf_ok)
             #expect(height == 4)  // floor((6 + 3 + 0 - 3) / 2) + 1
-            #expect(width == 4)   // floor((5 + 1 + 4 - 3) / 2) + 1
+            #expect(width == 4)  // floor((5 + 1 + 4 - 3) / 2) + 1
             problem.groups = 0
             #expect(pf_convolution2d_output_size(&problem, &height, &width) == pf_error_dimension)
             #expect(height == 4 && width == 4)
@@ -132,7 +133,8 @@ extension KernelTests {
             var bytes = 0
             #expect(pf_convolution2d_workspace(nil, nil, pf_pass_forward, &bytes) == pf_error_null)
             #expect(pf_convolution2d_workspace(nil, &problem, pf_pass_forward, nil) == pf_error_null)
-            #expect(pf_convolution2d_workspace(nil, &problem, pf_convolution_pass(rawValue: 3), &bytes) == pf_error_value)
+            #expect(
+                pf_convolution2d_workspace(nil, &problem, pf_convolution_pass(rawValue: 3), &bytes) == pf_error_value)
         }
 
         @Test("Empty batches need no pointers to what is empty")
@@ -190,7 +192,9 @@ extension KernelTests {
         @Test("A product's missing pointers and senseless modes are refused")
         func productPointers() {
             var product = pf_matrix_product(rows: 2, columns: 3, inner: 4)
-            let a = [Float](repeating: 1, count: 8), b = [Float](repeating: 1, count: 12), bias = [Float](repeating: 1, count: 3)
+            let a = [Float](repeating: 1, count: 8)
+            let b = [Float](repeating: 1, count: 12)
+            let bias = [Float](repeating: 1, count: 3)
             var result = [Float](repeating: -1, count: 6)
             #expect(pf_matrix_multiply(nil, nil, a, b, nil, nil, pf_overwrite, &result) == pf_error_null)
             #expect(pf_matrix_multiply(nil, &product, nil, b, nil, nil, pf_overwrite, &result) == pf_error_null)

@@ -98,9 +98,11 @@ extension KernelTests {
             var kernels = ref_ckernels()
             fault.plant(&kernels)
             var report = run(
-                ref_check_convolutions, named: "convolutions", problems: 60, seed: 3, data: fault.data, kernels: kernels)
+                ref_check_convolutions, named: "convolutions", problems: 60, seed: 3, data: fault.data, kernels: kernels
+            )
             #expect(report.failures > 0)
-            #expect(String(cString: ref_report_failure(&report)).contains("repeat: Tests/check-kernels.sh convolutions"))
+            #expect(
+                String(cString: ref_report_failure(&report)).contains("repeat: Tests/check-kernels.sh convolutions"))
         }
 
         @Test("finds a write between the rows of a product")

@@ -91,7 +91,8 @@ extension KernelTests {
                     status: pf_error_value),
                 Refusal(
                     testDescription: "no such instruction set",
-                    context: pf_context(threads: 1, numerics: pf_exact, isa: pf_isa(rawValue: 77)), status: pf_error_value),
+                    context: pf_context(threads: 1, numerics: pf_exact, isa: pf_isa(rawValue: 77)),
+                    status: pf_error_value),
             ]
             + all.filter { !pf_isa_supported($0) }.map {
                 Refusal(

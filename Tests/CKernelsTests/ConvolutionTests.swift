@@ -25,7 +25,8 @@ extension KernelTests {
             }
         }
 
-        /// Three thread counts, masked and not: the bits are the same, and within the error bound of a sum in any order.
+        /// Three thread counts, masked and not: the bits are the same, and within the error bound of a sum in any
+        /// order.
         @Test("Random fractional problems keep the error bound, and their bits at 1, 2 and 3 threads")
         func fractions() {
             let problems: Int64 = 500
@@ -35,8 +36,8 @@ extension KernelTests {
             expectResults(problems * (3 * Self.resultsPerProblem + Self.spoiledResultsPerProblem), report)
         }
 
-        /// Fast numerics may choose other algorithms than exact ones: their results have a wider bound, and bits that don't
-        /// depend on the thread count either.
+        /// Fast numerics may choose other algorithms than exact ones: their results have a wider bound, and bits that
+        /// don't depend on the thread count either.
         @Test("Fast numerics keep their error bound, and their bits at 1, 2 and 3 threads")
         func fastNumerics() {
             let problems: Int64 = 400
@@ -88,7 +89,8 @@ extension pf_convolution2d {
 
     /// A problem with square kernels and the same stride, padding and dilation on both axes.
     init(
-        batch: Int64 = 1, channels: Int64, height: Int64, width: Int64, outputs: Int64, kernel: Int64, stride: Int64 = 1,
+        batch: Int64 = 1, channels: Int64, height: Int64, width: Int64, outputs: Int64, kernel: Int64,
+        stride: Int64 = 1,
         padding: Int64 = 0, dilation: Int64 = 1, groups: Int64 = 1
     ) {
         self.init(

@@ -2,8 +2,8 @@ import CKernels
 import CReference
 import Testing
 
-/// Everything that calls kernels, one test at a time: each calling thread owns an OpenMP team, and tests that run side by
-/// side would fight for the processors.
+/// Everything that calls kernels, one test at a time: each calling thread owns an OpenMP team, and tests that run side
+/// by side would fight for the processors.
 @Suite(.serialized)
 enum KernelTests {}
 
@@ -32,7 +32,9 @@ func run(
 func expectPassed(_ report: ref_report, sourceLocation: SourceLocation = #_sourceLocation) {
     var report = report
     let failure = String(cString: ref_report_failure(&report))
-    #expect(report.failures == 0, "\(report.failures) problems failed; the first:\n\(failure)", sourceLocation: sourceLocation)
+    #expect(
+        report.failures == 0, "\(report.failures) problems failed; the first:\n\(failure)",
+        sourceLocation: sourceLocation)
     #expect(report.mistrusted == 0, "problems whose results are mostly zero", sourceLocation: sourceLocation)
 }
 
@@ -40,6 +42,7 @@ func expectPassed(_ report: ref_report, sourceLocation: SourceLocation = #_sourc
 func expectResults(_ results: Int64, _ report: ref_report, sourceLocation: SourceLocation = #_sourceLocation) {
     var report = report
     for isa in supportedInstructionSets {
-        #expect(ref_report_results(&report, isa.rawValue) == results, "\(name(of: isa))", sourceLocation: sourceLocation)
+        #expect(
+            ref_report_results(&report, isa.rawValue) == results, "\(name(of: isa))", sourceLocation: sourceLocation)
     }
 }

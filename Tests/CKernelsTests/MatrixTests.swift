@@ -17,7 +17,8 @@ extension KernelTests {
         @Test("Random fractional products keep the error bound, and their bits at 1, 2 and 3 threads")
         func fractions() {
             let problems: Int64 = 300
-            let report = run(ref_check_products, named: "products", problems: problems, seed: 5, data: ref_data_fractions)
+            let report = run(
+                ref_check_products, named: "products", problems: problems, seed: 5, data: ref_data_fractions)
             expectPassed(report)
             expectResults(3 * 2 * problems, report)
         }

@@ -13,28 +13,31 @@
 //
 // so |computed - exact| <= gamma_n * sum of |a_k * b_k|. A bias, or the value accumulated onto, is one more term. A sum
 // cut into zero-initialised parts adds exact zeros, which round nothing. Two more roundings are granted: one for the
-// reference's own rounding in double (n * 2^-53, far below u for every n used), one for `magnitude`, which is computed in
-// floating point as well.
+// reference's own rounding in double (n * 2^-53, far below u for every n used), one for `magnitude`, which is computed
+// in floating point as well.
 double ref_error_bound(int64_t terms, double magnitude) {
   const double u = 0x1p-24;
   double n = (double)terms + 2;
   return n * u / (1 - n * u) * magnitude;
 }
 
-// Winograd's F(m, r) computes m outputs of an r-tap correlation as A'[(G g) * (B' d)], with n = m + r - 1 products; in two
-// dimensions each matrix is applied from both sides. In the form of Toom and Cook the matrices follow from n - 1 points
-// p_k and infinity:
+// Winograd's F(m, r) computes m outputs of an r-tap correlation as A'[(G g) * (B' d)], with n = m + r - 1 products; in
+// two dimensions each matrix is applied from both sides. In the form of Toom and Cook the matrices follow from n - 1
+// points p_k and infinity:
 //
-//   A_ki = p_k^i,  G_kj = p_k^j / prod over l != k of (p_k - p_l),  row k of B' = coefficients of prod over l != k of (x - p_l),
+//   A_ki = p_k^i,   G_kj = p_k^j / product over l != k of (p_k - p_l),
+//   row k of B' = coefficients of the product over l != k of (x - p_l),
 //
-// and for infinity A = (0 ... 0 1), G = (0 ... 0 1), B' = coefficients of the product over all l. (Blahut, Fast Algorithms
-// for Signal Processing, chapter 5.) Scaling a row of one matrix and unscaling it in another changes no bound below.
+// and for infinity A = (0 ... 0 1), G = (0 ... 0 1), B' = coefficients of the product over all l. (Blahut, Fast
+// Algorithms for Signal Processing, chapter 5.) Scaling a row of one matrix and unscaling it in another changes no
+// bound below.
 //
-// To first order, rounding replaces each matrix by its absolute values: with |g| <= g_max and |d| <= d_max, each output's
-// magnitude is at most q^2 * g_max * d_max, where q is the largest element of |A'|[(|G| 1) * (|B'| 1)]. The weight
-// gradient transposes: its kernel is the tile of the output gradient, q the largest element of |G'|[(|A| 1) * (|B'| 1)].
-// A term passes at most n + 1 roundings in each one-dimensional transform (n of the sum, one of the constant): 2 * 7 each
-// for input and output, 2 * 4 for the weights with n = 6 and r = 3, besides those of the sum over channels or tiles.
+// To first order, rounding replaces each matrix by its absolute values: with |g| <= g_max and |d| <= d_max, each
+// output's magnitude is at most q^2 * g_max * d_max, where q is the largest element of |A'|[(|G| 1) * (|B'| 1)]. The
+// weight gradient transposes: its kernel is the tile of the output gradient, q the largest element of |G'|[(|A| 1) *
+// (|B'| 1)]. A term passes at most n + 1 roundings in each one-dimensional transform (n of the sum, one of the
+// constant): 2 * 7 each for input and output, 2 * 4 for the weights with n = 6 and r = 3, besides those of the sum over
+// channels or tiles.
 enum { transform_roundings = 2 * 7 + 2 * 7 + 2 * 4 };
 
 enum { tile_outputs = 4, taps = 3, finite_points = tile_outputs + taps - 2, products = finite_points + 1 };

@@ -162,7 +162,8 @@ static void name_element(const ref_result *result, int64_t element, char *text, 
 
 static void name_run(const run *run, char *text, size_t capacity) {
   snprintf(text, capacity, "%s%s%s%s, threads %d", run->result->name, run->mask ? ", masked" : "",
-           run->result->frozen_only ? ", with NaNs all over" : "", run->accumulate ? ", accumulating" : "", run->threads);
+           run->result->frozen_only ? ", with NaNs all over" : "", run->accumulate ? ", accumulating" : "",
+           run->threads);
 }
 
 static void fail_element(ref_checker *checker, const run *run, int64_t element, const char *what, float got,
@@ -214,7 +215,8 @@ static bool compare(ref_checker *checker, const run *run, const float *output) {
              false;
     }
     for (int64_t c = result->columns; c < result->stride && r + 1 < result->rows; c++)
-      if (bits_of(row[c]) != untouched) return fail_run(checker, run, "wrote between the rows of its result", ""), false;
+      if (bits_of(row[c]) != untouched)
+        return fail_run(checker, run, "wrote between the rows of its result", ""), false;
   }
   checker->report.elements += result->rows * result->columns;
   return true;

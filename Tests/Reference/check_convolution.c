@@ -91,7 +91,8 @@ static void describe(const ref_convolution *p, char *text, size_t capacity) {
 
 // MARK: Reach
 
-/// Along one axis: whether output position y, through tap i, meets an input element; it is then y * stride + i * dilation
+/// Along one axis: whether output position y, through tap i, meets an input element; it is then y * stride + i *
+/// dilation
 /// - padding.
 typedef struct axis {
   int64_t input, kernel, output, stride, dilation, padding;
@@ -263,8 +264,8 @@ static void poison_channel(task *t, block which, int64_t channels, int64_t pixel
       }
 }
 
-/// Poisons what reaches frozen weights alone: input channels and filters that are frozen whole. (An element of a channel
-/// counts as reaching all of its taps: a kernel may multiply it by the zeros around the output gradient.)
+/// Poisons what reaches frozen weights alone: input channels and filters that are frozen whole. (An element of a
+/// channel counts as reaching all of its taps: a kernel may multiply it by the zeros around the output gradient.)
 static void poison_weight_gradient(task *t) {
   const ref_convolution *p = &t->problem;
   const uint8_t *mask = mask_bytes(t, block_weight_mask);
@@ -370,8 +371,8 @@ static ref_result result_of(const task *t, int which) {
   return r;
 }
 
-/// Poisons a quarter of everything that the masked gradients read. What reaches trainable elements spoils them, but a frozen
-/// one is +0.0 all the same.
+/// Poisons a quarter of everything that the masked gradients read. What reaches trainable elements spoils them, but a
+/// frozen one is +0.0 all the same.
 static void drench(task *t) {
   static const block drenched[] = {block_masked_input, block_masked_output_gradient, block_masked_bias_output_gradient};
   ref_random *random = &t->checker->random;
@@ -424,8 +425,9 @@ static void check_problem(task *t, int64_t index) {
   int64_t height = -1, width = -1;
   int32_t status = checker->kernels->output_size(&p, &height, &width);
   if (status != 0 || height != t->output_height || width != t->output_width)
-    ref_checker_fail(checker, checker->check->isa, "  output size: status %d, got %lldx%lld, expected %lldx%lld", status,
-                     (long long)height, (long long)width, (long long)t->output_height, (long long)t->output_width);
+    ref_checker_fail(checker, checker->check->isa, "  output size: status %d, got %lldx%lld, expected %lldx%lld",
+                     status, (long long)height, (long long)width, (long long)t->output_height,
+                     (long long)t->output_width);
 
   t->has_bias = ref_random_once_in(&checker->random, 2);
   for (int result = 0; result < result_count; result++) {

@@ -72,7 +72,8 @@ static void visit_rows(const ref_convolution *p, row_visitor *visit, void *state
               row r = {
                   .weight = ((o * group_inputs + c) * p->kernel_height + i) * p->kernel_width + j,
                   .output_row = ((n * p->output_channels + o) * height + y) * width,
-                  .input_row = ((n * p->input_channels + channel) * p->input_height + input_y) * p->input_width + offset,
+                  .input_row =
+                      ((n * p->input_channels + channel) * p->input_height + input_y) * p->input_width + offset,
                   .input_step = p->stride_width,
                   .first = first,
                   .last = last,

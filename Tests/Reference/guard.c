@@ -77,7 +77,8 @@ static _Atomic(const char *) announcement;
 static void announce(void) {
   const char *text = atomic_exchange(&announcement, NULL);
   if (text) {
-    static const char lead[] = "\nA kernel crashed: it touched memory that isn't its own, wrote to an input, or divided by 0:\n";
+    static const char lead[] =
+        "\nA kernel crashed: it touched memory that isn't its own, wrote to an input, or divided by 0:\n";
     ssize_t written = write(STDERR_FILENO, lead, sizeof lead - 1);
     written = write(STDERR_FILENO, text, strlen(text));
     (void)written;

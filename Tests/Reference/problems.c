@@ -8,8 +8,10 @@
 #define PICK(random, list) ((list)[ref_random_between(random, 0, COUNT(list) - 1)])
 
 // Around the register tiles' extents (6, 14, 16, 32) and the vectors' (4, 8, 16), and one beyond each.
-static const int64_t tile_channels[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 24, 28, 29, 31, 32, 33, 48, 63, 64, 65};
-static const int64_t extents[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 14, 15, 16, 17, 23, 28, 31, 32, 33, 47, 48, 49, 65};
+static const int64_t tile_channels[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  12, 13, 14, 15,
+                                        16, 17, 24, 28, 29, 31, 32, 33, 48, 63, 64, 65};
+static const int64_t extents[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  11, 13, 14,
+                                  15, 16, 17, 23, 28, 31, 32, 33, 47, 48, 49, 65};
 static const int64_t deep_channels[] = {96, 127, 128, 129, 192, 255, 256, 257, 320, 384, 511, 513, 640};
 
 static int64_t between(ref_random *r, int64_t low, int64_t high) { return ref_random_between(r, low, high); }
@@ -211,7 +213,8 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
 }
 
 ref_product ref_random_product(uint64_t seed, int64_t index) {
-  static const int64_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 27, 28, 31, 32, 33, 48, 63, 64, 65, 100};
+  static const int64_t sizes[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  12, 13, 14, 15,
+                                  16, 17, 27, 28, 31, 32, 33, 48, 63, 64, 65, 100};
   static const int64_t large[] = {127, 128, 129, 255, 256, 257, 300, 511, 513, 1025};
   ref_random random = ref_random_for(seed, index, 0);
   int64_t *extent[3];

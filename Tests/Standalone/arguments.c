@@ -22,7 +22,7 @@ typedef struct call {
   faults tolerated;           // what may be reported as well
   bool missing_a, missing_b, missing_output;  // NULL, which an empty tensor may be
   pf_context context;
-  const pf_context *context_argument;  // NULL: the defaults
+  bool has_context;  // else NULL is passed: the defaults
   const float *a, *b, *bias;
   const uint8_t *mask;
   float *output;
@@ -32,8 +32,8 @@ typedef struct call {
 static ref_guarded inputs, mask_bytes, outputs;
 
 static int64_t hostile(ref_random *random) {
-  static const int64_t values[] = {INT64_MIN, INT64_MIN + 1, -(1ll << 32), -2, -1, 0, 0, 5, 1 << 16, INT32_MAX, 1ll << 32,
-                                   1ll << 40, 1ll << 61, 1ll << 62, INT64_MAX / 3, INT64_MAX - 1, INT64_MAX};
+  static const int64_t values[] = {INT64_MIN, INT64_MIN + 1, -(1ll << 32), -2, -1, 0, 0, 5, 1 << 16, INT32_MAX,
+                                   1ll << 32, 1ll << 40, 1ll << 61, 1ll << 62, INT64_MAX / 3, INT64_MAX - 1, INT64_MAX};
   return values[ref_random_between(random, 0, (int64_t)(sizeof values / sizeof values[0]) - 1)];
 }
 
@@ -57,7 +57,8 @@ static call draw_call(uint64_t seed, int64_t index) {
     if (isa < 0 || isa > pf_isa_neon) c.faults |= fault(pf_error_value);
     else if (!pf_isa_supported((pf_isa)isa)) c.faults |= fault(pf_error_isa);
   }
-  c.context_argument = &c.context;
+  c.has_context = !ref_random_once_in(random, 16);
+  if (!c.has_context) c.faults = 0;
   c.a = (const float *)(const void *)inputs.data;
   c.b = (const float *)(const void *)inputs.data;
   c.bias = ref_random_once_in(random, 2) ? c.a : NULL;
@@ -79,7 +80,8 @@ static void spoil_writing(call *c) {
   c->faults |= fault(pf_error_value);
 }
 
-/// A missing pointer is a fault where its tensor, or the result, has elements; `elements` are those of a, b and the result.
+/// A missing pointer is a fault where its tensor, or the result, has elements; `elements` are those of a, b and the
+/// result.
 static void judge_pointers(call *c, const wide elements[3]) {
   const bool missing = (c->missing_a && elements[0]) || (c->missing_b && elements[1]) || c->missing_output;
   if (missing && elements[2]) c->faults |= fault(pf_error_null);
@@ -140,8 +142,8 @@ static faults judge_convolution(const pf_convolution2d *p, wide elements[3]) {
   return wrong;
 }
 
-/// Whether what lies between the tensors, such as the padded image or the count of multiplications, is large enough for a
-/// workspace that the system refuses, though the tensors needn't be.
+/// Whether what lies between the tensors, such as the padded image or the count of multiplications, is large enough for
+/// a workspace that the system refuses, though the tensors needn't be.
 static bool is_vast(const pf_convolution2d *p) {
   const int64_t extents[] = {p->batch, p->input_channels, p->input_height, p->input_width, p->output_channels,
                              p->kernel_height, p->kernel_width, p->stride_height, p->stride_width, p->padding_top,
@@ -185,18 +187,19 @@ static bool call_convolution(call *c, int pass, pf_status *status) {
   judge_pointers(c, elements[pass]);
   for (int i = 0; i < 3; i++)
     if (!c->faults && elements[pass][i] > capacity) return false;
+  const pf_context *context = c->has_context ? &c->context : NULL;
   switch (pass) {
     case 0:
-      *status = pf_convolution2d_forward(c->context_argument, problem, c->a, c->b, c->bias, c->output);
+      *status = pf_convolution2d_forward(context, problem, c->a, c->b, c->bias, c->output);
       return true;
     case 1:
-      *status = pf_convolution2d_input_gradient(c->context_argument, problem, c->a, c->b, c->writing, c->output);
+      *status = pf_convolution2d_input_gradient(context, problem, c->a, c->b, c->writing, c->output);
       return true;
     case 2:
-      *status = pf_convolution2d_weight_gradient(c->context_argument, problem, c->a, c->b, c->mask, c->writing, c->output);
+      *status = pf_convolution2d_weight_gradient(context, problem, c->a, c->b, c->mask, c->writing, c->output);
       return true;
     default:
-      *status = pf_convolution2d_bias_gradient(c->context_argument, problem, c->a, c->mask, c->writing, c->output);
+      *status = pf_convolution2d_bias_gradient(context, problem, c->a, c->mask, c->writing, c->output);
       return true;
   }
 }
@@ -235,7 +238,8 @@ static bool call_product(call *c, pf_status *status) {
   judge_pointers(c, elements);
   for (int i = 0; i < 3; i++)
     if (!c->faults && elements[i] > capacity) return false;
-  *status = pf_matrix_multiply(c->context_argument, product, c->a, c->b, c->bias, c->mask, c->writing, c->output);
+  const pf_context *context = c->has_context ? &c->context : NULL;
+  *status = pf_matrix_multiply(context, product, c->a, c->b, c->bias, c->mask, c->writing, c->output);
   return true;
 }
 
@@ -265,8 +269,9 @@ bool check_arguments(uint64_t seed, int64_t first, int64_t count) {
   int64_t accepted = 0, rejected = 0, failures = 0;
   for (int64_t index = first; index < first + count; index++) {
     char announcement[160];
-    snprintf(announcement, sizeof announcement, "Tests/check-kernels.sh arguments --seed %llu --first %lld --problems 1\n",
-             (unsigned long long)seed, (long long)index);
+    snprintf(announcement, sizeof announcement,
+             "Tests/check-kernels.sh arguments --seed %llu --first %lld --problems 1\n", (unsigned long long)seed,
+             (long long)index);
     ref_guarded_announce(announcement);
     call c = draw_call(seed, index);
     const int which = (int)ref_random_between(&c.random, 0, 4);

@@ -63,7 +63,8 @@ static bool print(const char *what, const ref_kernels *kernels, const ref_report
     if (ref_report_results(report, isa))
       printf("  %-8s %lld results\n", kernels->isa_name(isa), (long long)ref_report_results(report, isa));
   if (report->mistrusted) printf("  MISTRUSTED: %lld problems are mostly zero\n", (long long)report->mistrusted);
-  if (report->failures) printf("  FAILED: %lld problems; the first:\n%s\n", (long long)report->failures, report->failure);
+  if (report->failures)
+    printf("  FAILED: %lld problems; the first:\n%s\n", (long long)report->failures, report->failure);
   if (report->results == 0 && check->count > 0) puts("  FAILED: this machine doesn't have the instruction set");
   fflush(stdout);
   return report->failures == 0 && report->mistrusted == 0 && (report->results > 0 || check->count == 0);

@@ -22,8 +22,8 @@ extern "C" {
 
 // MARK: Reference
 
-/// A 2-D convolution: input batch x input_channels x input_height x input_width, weight output_channels x (input_channels
-/// / groups) x kernel_height x kernel_width, all dense and row-major.
+/// A 2-D convolution: input batch x input_channels x input_height x input_width, weight output_channels x
+/// (input_channels / groups) x kernel_height x kernel_width, all dense and row-major.
 typedef struct ref_convolution {
   int64_t batch;
   int64_t input_channels, input_height, input_width;
@@ -37,7 +37,8 @@ typedef struct ref_convolution {
 int64_t ref_output_height(const ref_convolution *problem);
 int64_t ref_output_width(const ref_convolution *problem);
 
-/// Elements of each tensor of a problem, its multiplications a pass, and the longest sum behind one element of a result.
+/// Elements of each tensor of a problem, its multiplications a pass, and the longest sum behind one element of a
+/// result.
 int64_t ref_input_count(const ref_convolution *problem);
 int64_t ref_weight_count(const ref_convolution *problem);
 int64_t ref_output_count(const ref_convolution *problem);
@@ -165,9 +166,9 @@ int64_t ref_report_results(const ref_report *report, int32_t isa);
 int64_t ref_report_feature(const ref_report *report, ref_feature feature);
 const char *ref_report_failure(const ref_report *report);  // "" if there is none
 
-/// Checks forward, input gradient (both writing modes), weight and bias gradient (both modes, with and without a mask, and
-/// with a mask and NaNs all over their inputs).
-/// A kernel that leaves its memory ends the process, after the problem has been printed to standard error.
+/// Checks forward, input gradient (both writing modes), weight and bias gradient (both modes, with and without a mask,
+/// and with a mask and NaNs all over their inputs). A kernel that leaves its memory ends the process, after the problem
+/// has been printed to standard error.
 ref_report ref_check_convolutions(const ref_kernels *kernels, const ref_check *check);
 
 /// Checks matrix products: transposed and not, with gaps between rows, with and without bias, mask and accumulation.
