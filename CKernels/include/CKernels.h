@@ -191,19 +191,21 @@ typedef enum pf_unary : int32_t {
 } pf_unary;
 
 typedef enum pf_binary : int32_t {
-  pf_add = 0, pf_subtract = 1, pf_multiply = 2, pf_divide = 3, pf_maximum = 4, pf_minimum = 5,
+  pf_add = 0, pf_subtract = 1, pf_multiply = 2, pf_divide = 3,
+  pf_maximum = 4, pf_minimum = 5,  // a NaN wins
   pf_relu_backward = 6,   // a where b > 0, else +0.0: gradient a, result b of relu
   pf_relu6_backward = 7,  // a where 0 < b < 6, else +0.0
 } pf_binary;
 
 enum { pf_maximum_rank = 8 };
 
-/// result[i] = op(x[i]); in place allowed.
+/// result[i] = op(x[i]); in place allowed. Largest errors, in units in the last place: exp 1.0, log 0.8, tanh 1.4,
+/// sigmoid 2.4; the others are correctly rounded.
 pf_status pf_elementwise_unary(const pf_context *context, pf_unary operation, int64_t count, const float *x,
                                float *result);
 
-/// result[i...] = op(a[i...], b[i...]) over `rank` axes of extents `shape`. Strides are in elements, 0 along an axis that
-/// an operand is broadcast over; the result is dense. In place on an operand whose strides are dense.
+/// result[i...] = op(a[i...], b[i...]) over `rank` axes of extents `shape`. Strides are in elements, 0 along an axis
+/// that an operand is broadcast over; the result is dense. In place on an operand whose strides are dense.
 pf_status pf_elementwise_binary(const pf_context *context, pf_binary operation, int32_t rank, const int64_t *shape,
                                 const float *a, const int64_t *strides_a, const float *b, const int64_t *strides_b,
                                 float *result);
@@ -217,8 +219,8 @@ pf_status pf_add_scaled(const pf_context *context, int64_t count, float scale, c
 /// result[i] = value.
 pf_status pf_fill(const pf_context *context, int64_t count, float value, float *result);
 
-/// Copies (or adds) between strided views: to[strides_to . i] = from[strides_from . i]. Strides are in elements and may be
-/// negative, and 0 in `from`; distinct i must reach distinct elements of `to`.
+/// Copies (or adds) between strided views: to[strides_to . i] = from[strides_from . i]. Strides are in elements and may
+/// be negative, and 0 in `from`; distinct i must reach distinct elements of `to`.
 pf_status pf_copy_strided(const pf_context *context, int32_t rank, const int64_t *shape, const float *from,
                           const int64_t *strides_from, pf_writing writing, float *to, const int64_t *strides_to);
 
@@ -229,8 +231,10 @@ pf_status pf_mask_gradient(const pf_context *context, int64_t count, const uint8
 
 typedef enum pf_reduction : int32_t { pf_sum = 0, pf_max = 1, pf_min = 2 } pf_reduction;
 
-/// result[o,i] = reduction over m of x[o,m,i]; x: outer x middle x inner, result: outer x inner. Pairwise within fixed chunks:
-/// the order depends on the shape alone. `gradient_mask` has the result's shape, or is NULL; it and pf_accumulate need pf_sum.
+/// result[o,i] = reduction over m of x[o,m,i]; x: outer x middle x inner, result: outer x inner. Sums are formed in
+/// double, in an order that depends on the shape alone; a NaN is the largest and the smallest. middle may be 0 for
+/// pf_sum, whose result is then 0. `gradient_mask` has the result's shape, or is NULL; it and pf_accumulate need
+/// pf_sum.
 pf_status pf_reduce(const pf_context *context, pf_reduction reduction, int64_t outer, int64_t middle, int64_t inner,
                     const float *x, const uint8_t *gradient_mask, pf_writing writing, float *result);
 
@@ -256,9 +260,11 @@ typedef struct pf_pooling2d {
 pf_status pf_pooling2d_output_size(const pf_pooling2d *problem, int64_t *output_height, int64_t *output_width);
 
 /// Padding counts as minus infinity; a NaN wins; ties go to the first. `indices` (one per output) receives the chosen
-/// element's position in its input plane.
+/// element's position in its input plane, which may have INT32_MAX elements at most; -1 where a dilated window holds no
+/// element, whose maximum is minus infinity.
 pf_status pf_max_pool2d_forward(const pf_context *context, const pf_pooling2d *problem, const float *input,
                                 float *output, int32_t *indices);
+/// Indices as forward stored them; one that is out of range: pf_error_value.
 pf_status pf_max_pool2d_backward(const pf_context *context, const pf_pooling2d *problem, const float *output_gradient,
                                  const int32_t *indices, float *input_gradient);
 pf_status pf_average_pool2d_forward(const pf_context *context, const pf_pooling2d *problem, const float *input,
@@ -281,8 +287,8 @@ typedef struct pf_batch_normalization {
   float epsilon;
 } pf_batch_normalization;
 
-/// y = (x - mean) / sqrt(variance + epsilon) * scale + shift with each channel's own mean and biased variance, which are
-/// stored (channels elements each). scale and shift may be NULL (1 and 0). batch * spatial must be at least 1.
+/// y = (x - mean) / sqrt(variance + epsilon) * scale + shift with each channel's own mean and biased variance, which
+/// are stored (channels elements each). scale and shift may be NULL (1 and 0). batch * spatial must be at least 1.
 pf_status pf_batch_normalization_forward(const pf_context *context, const pf_batch_normalization *problem,
                                          const float *x, const float *scale, const float *shift, float *mean,
                                          float *variance, float *y);
@@ -292,8 +298,9 @@ pf_status pf_batch_normalization_apply(const pf_context *context, const pf_batch
                                        const float *x, const float *scale, const float *shift, const float *mean,
                                        const float *variance, float *y);
 
-/// Gradients from `y_gradient`. With statistics_depend_on_x (training) the mean and variance are functions of x; without, they
-/// are constants. Each of the three outputs may be NULL: it isn't computed. Scale and shift gradients overwrite.
+/// Gradients from `y_gradient`. With statistics_depend_on_x (training) the mean and variance are functions of x;
+/// without, they are constants. Each of the three outputs may be NULL: it isn't computed. Scale and shift gradients
+/// overwrite.
 pf_status pf_batch_normalization_backward(const pf_context *context, const pf_batch_normalization *problem,
                                           bool statistics_depend_on_x, const float *x, const float *y_gradient,
                                           const float *scale, const float *mean, const float *variance,
@@ -310,9 +317,9 @@ pf_status pf_softmax(const pf_context *context, int64_t rows, int64_t columns, b
 pf_status pf_softmax_backward(const pf_context *context, int64_t rows, int64_t columns, bool logarithm,
                               const float *result, const float *result_gradient, float *x_gradient);
 
-/// loss[r] = -sum over c of q[c] * log softmax(logits[r])[c], where q is 1 - smoothing + smoothing / classes at targets[r] and
-/// smoothing / classes elsewhere. Stores log_normalizer[r] = log of the sum of exponentials, which the gradient needs.
-/// A target outside 0 ..< classes: pf_error_value.
+/// loss[r] = -sum over c of q[c] * log softmax(logits[r])[c], where q is 1 - smoothing + smoothing / classes at
+/// targets[r] and smoothing / classes elsewhere. Stores log_normalizer[r] = log of the sum of exponentials, which the
+/// gradient needs. A target outside 0 ..< classes: pf_error_value.
 pf_status pf_cross_entropy_forward(const pf_context *context, int64_t rows, int64_t classes, float smoothing,
                                    const float *logits, const int32_t *targets, float *loss, float *log_normalizer);
 
@@ -323,10 +330,11 @@ pf_status pf_cross_entropy_backward(const pf_context *context, int64_t rows, int
 
 // MARK: Random numbers
 
-// Philox 4x32-10 (Salmon et al., 2011): element i of a stream depends on (seed, stream, i) alone, never on threads or on how
-// a range was cut into calls.
+// Philox 4x32-10 (Salmon et al., 2011): element i of a stream depends on (seed, stream, i) alone, never on threads, the
+// instruction set or how a range was cut into calls.
 
-/// Uniform in [low, high): 24 random bits an element, elements first ..< first + count of the stream.
+/// Uniform in [low, high), or low where the two are equal: 24 random bits an element, elements first ..< first + count
+/// of the stream. Both are finite.
 pf_status pf_random_uniform(const pf_context *context, uint64_t seed, uint64_t stream, uint64_t first, int64_t count,
                             float low, float high, float *result);
 
@@ -338,15 +346,15 @@ pf_status pf_random_normal(const pf_context *context, uint64_t seed, uint64_t st
 pf_status pf_random_bits(const pf_context *context, uint64_t seed, uint64_t stream, uint64_t first, int64_t count,
                          uint32_t *result);
 
-/// result[i] = x[i] / (1 - probability) where uniform element i of the stream is >= probability, else +0.0; probability in
-/// [0, 1]. The gradient is the same call on the output's gradient. In place allowed.
+/// result[i] = x[i] / (1 - probability) where uniform element i of the stream is >= probability, else +0.0; probability
+/// in [0, 1]. The gradient is the same call on the output's gradient. In place allowed.
 pf_status pf_dropout(const pf_context *context, uint64_t seed, uint64_t stream, int64_t count, float probability,
                      const float *x, float *result);
 
 // MARK: Optimizer updates
 
-// One pass over memory a parameter. `gradient_mask` as everywhere; a frozen element's value is not written, whatever its gradient
-// and state hold, and its state becomes +0.0. The arithmetic is PyTorch's, element by element.
+// One pass over memory a parameter. `gradient_mask` as everywhere; a frozen element's value is not written, whatever
+// its gradient and state hold, and its state becomes +0.0. The arithmetic is PyTorch's, element by element.
 
 typedef struct pf_sgd {
   float learning_rate, momentum, dampening, weight_decay;
@@ -377,8 +385,8 @@ typedef struct pf_rmsprop {
   bool maximize;
 } pf_rmsprop;
 
-/// RMSprop (Hinton, 2012; epsilon outside the root). `mean_gradient` centres the second moment (Graves, 2013), or is NULL:
-/// it isn't centred; `momentum_buffer` may be NULL when momentum is 0.
+/// RMSprop (Hinton, 2012; epsilon outside the root). `mean_gradient` centres the second moment (Graves, 2013), or is
+/// NULL: it isn't centred; `momentum_buffer` may be NULL when momentum is 0.
 pf_status pf_rmsprop_update(const pf_context *context, int64_t count, const pf_rmsprop *settings,
                             const float *gradient, const uint8_t *gradient_mask, float *mean_square,
                             float *mean_gradient, float *momentum_buffer, float *value);

@@ -1,6 +1,6 @@
 // The leaf functions of the operations other than convolution and matrix multiplication: a part of the table in
-// microkernels/kernels.h. Each runs on one thread, and an element's bits don't depend on where in a range the element lies, so
-// that drivers may cut ranges anywhere.
+// microkernels/kernels.h. Each runs on one thread, and an element's bits don't depend on where in a range the element
+// lies, so that drivers may cut ranges anywhere.
 
 #ifndef PF_OPERATION_KERNELS_H
 #define PF_OPERATION_KERNELS_H

@@ -6,7 +6,8 @@
 /// Iterations are independent: where operands may be the same array, they are read and written at the same index.
 #define PF_VECTORIZE _Pragma("clang loop vectorize(assume_safety)")
 
-// Functions that take or return vectors wider than the instruction set's are all inlined: no calling convention matters.
+// Functions that take or return vectors wider than the instruction set's are all inlined: no calling convention
+// matters.
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wpsabi"
 

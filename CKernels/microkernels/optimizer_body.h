@@ -1,5 +1,5 @@
-// Optimizer updates: the arithmetic of PyTorch's single-tensor implementations, operation by operation, fused where its vector
-// kernels fuse.
+// Optimizer updates: the arithmetic of PyTorch's single-tensor implementations, operation by operation, fused where its
+// vector kernels fuse.
 
 PF_INLINE void sgd_elements(int64_t count, pf_sgd_scalars s, const float *gradient, const uint8_t *gradient_mask,
                             float *momentum_buffer, float *value) {
@@ -9,7 +9,8 @@ PF_INLINE void sgd_elements(int64_t count, pf_sgd_scalars s, const float *gradie
     float update = gradient[i] * s.sign;
     if (s.weight_decay != 0) update = multiply_add1(value[i], s.weight_decay, update);
     if (momentum_buffer != NULL) {
-      const float buffer = s.first_step ? update : multiply_add1(update, s.gradient_fraction, momentum_buffer[i] * s.momentum);
+      const float moved = multiply_add1(update, s.gradient_fraction, momentum_buffer[i] * s.momentum);
+      const float buffer = s.first_step ? update : moved;
       momentum_buffer[i] = trainable ? buffer : 0.0f;
       update = s.nesterov ? multiply_add1(buffer, s.momentum, update) : buffer;
     }

@@ -1,5 +1,5 @@
-// Random numbers. Integer arithmetic, and double arithmetic without fused multiply-add: the same bits on every instruction
-// set.
+// Random numbers. Integer arithmetic, and double arithmetic without fused multiply-add: the same bits on every
+// instruction set.
 
 enum { philox_batch = 8 };  // counters worked on side by side; each gives four words
 
@@ -7,8 +7,8 @@ enum { philox_batch = 8 };  // counters worked on side by side; each gives four 
 typedef uint64_t philox_words __attribute__((ext_vector_type(philox_batch)));
 typedef uint64_t philox_pairs __attribute__((ext_vector_type(2 * philox_batch)));
 
-/// The words of counters block ..< block + philox_batch: Philox 4x32-10 of counter (block, stream) and key seed, in the order
-/// of the original's four words.
+/// The words of counters block ..< block + philox_batch: Philox 4x32-10 of counter (block, stream) and key seed, in the
+/// order of the original's four words.
 PF_INLINE void philox(uint64_t seed, uint64_t stream, uint64_t block, uint32_t words[4 * philox_batch]) {
   const philox_words low_half = 0xFFFFFFFF;
   const philox_words counters = block + (philox_words){0, 1, 2, 3, 4, 5, 6, 7};

@@ -1,4 +1,5 @@
-// Reductions. Sums are kept in double, in a number of lanes that is the same for every instruction set: so are their bits.
+// Reductions. Sums are kept in double, in a number of lanes that is the same for every instruction set: so are their
+// bits.
 
 enum { reduction_lanes = 16 };
 typedef float float_lanes __attribute__((ext_vector_type(reduction_lanes)));

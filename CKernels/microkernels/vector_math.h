@@ -1,6 +1,6 @@
 // Exponential, logarithm and hyperbolic tangent of a float as straight-line code that the compiler vectorises: a loop's
-// vector body and its scalar remainder give the same bits. Special values are C's. Included by operations_body.h once for each
-// instruction set.
+// vector body and its scalar remainder give the same bits. Special values are C's. Included by operations_body.h once
+// for each instruction set.
 //
 // The polynomials are minimax fits (Remez) of this project. Largest errors, over all floats, with and without fused
 // multiply-add: exp1 1.0 ulp, log1 0.8 ulp, tanh1 1.4 ulp, sigmoid1 2.4 ulp.

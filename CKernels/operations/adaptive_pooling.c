@@ -79,7 +79,13 @@ static pf_status adaptive(const pf_context *context, int64_t planes, int64_t inp
   PF_REQUIRE(output_height <= INT32_MAX && output_width <= INT32_MAX, pf_error_overflow);
   if (planes == 0) return pf_ok;
   PF_REQUIRE(from != NULL && to != NULL, pf_error_null);
-  adaptive_work work = {&settings.kernels->operations, input_height, input_width, output_height, output_width, from, to};
+  adaptive_work work = {.kernels = &settings.kernels->operations,
+                        .input_height = input_height,
+                        .input_width = input_width,
+                        .output_height = output_height,
+                        .output_width = output_width,
+                        .from = from,
+                        .to = to};
   pf_parallel(&settings, planes, 8.0 * (double)(input / planes) + 8.0 * (double)(output / planes), function, &work);
   return pf_ok;
 }

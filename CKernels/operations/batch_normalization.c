@@ -1,6 +1,6 @@
-// Batch normalisation. A channel's batch is cut into chunks by the shape alone; sums are formed in double and added in order
-// of the chunks. The variance comes from a second pass over deviations from the mean, which costs little while a channel
-// is in cache and doesn't cancel.
+// Batch normalisation. A channel's batch is cut into chunks by the shape alone; sums are formed in double and added in
+// order of the chunks. The variance comes from a second pass over deviations from the mean, which costs little while a
+// channel is in cache and doesn't cancel.
 
 #include <math.h>
 
@@ -218,8 +218,8 @@ static void run_channels(void *argument, int64_t begin, int64_t end, int32_t par
   }
 }
 
-/// Either shares out channels, each of which stays in a core's cache from pass to pass, or, where there are too few of them,
-/// the items of one pass after another. The results are the same.
+/// Either shares out channels, each of which stays in a core's cache from pass to pass, or, where there are too few of
+/// them, the items of one pass after another. The results are the same.
 static void run_passes(const pf_settings *settings, normalization_passes *passes) {
   const normalization_work *work = passes->work;
   const double item_cost = 16.0 * (double)work->chunk_rows * (double)work->spatial;

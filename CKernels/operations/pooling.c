@@ -64,6 +64,7 @@ typedef struct pooling_work {
   float *to;
   int32_t *indices;
   const int32_t *chosen;
+  bool index_out_of_range;
   float *scratch;  // of a part: an output row and an input row
 } pooling_work;
 
@@ -104,6 +105,20 @@ pf_status pf_max_pool2d_forward(const pf_context *context, const pf_pooling2d *p
   return pf_ok;
 }
 
+/// Nothing may be written where an index is wrong, so that all are looked at first.
+static void check_indices_range(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  pooling_work *work = argument;
+  int32_t smallest = 0, largest = -1;
+  for (int64_t i = begin * work->output_plane; i < end * work->output_plane; ++i) {
+    smallest = work->chosen[i] < smallest ? work->chosen[i] : smallest;
+    largest = work->chosen[i] > largest ? work->chosen[i] : largest;
+  }
+  if (smallest < -1 || largest >= work->input_plane) {
+    __atomic_store_n(&work->index_out_of_range, true, __ATOMIC_RELAXED);
+  }
+}
+
 static void max_pool_backward_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   (void)part;
   const pooling_work *work = argument;
@@ -128,13 +143,9 @@ pf_status pf_max_pool2d_backward(const pf_context *context, const pf_pooling2d *
   if (planes == 0) return pf_ok;
   PF_REQUIRE(output_gradient != NULL && indices != NULL && input_gradient != NULL, pf_error_null);
   pooling_work work = pooling_work_of(&settings, &plan);
-  int32_t smallest = 0, largest = -1;
-  for (int64_t i = 0; i < planes * work.output_plane; ++i) {
-    smallest = indices[i] < smallest ? indices[i] : smallest;
-    largest = indices[i] > largest ? indices[i] : largest;
-  }
-  PF_REQUIRE(smallest >= -1 && largest < work.input_plane, pf_error_value);
   work.from = output_gradient, work.to = input_gradient, work.chosen = indices;
+  pf_parallel(&settings, planes, 8.0 * (double)work.output_plane, check_indices_range, &work);
+  PF_REQUIRE(!work.index_out_of_range, pf_error_value);
   pf_parallel(&settings, planes, plane_cost(&work), max_pool_backward_range, &work);
   return pf_ok;
 }

@@ -1,5 +1,5 @@
-// Reductions. Sums are formed in double: in tiles of outputs and chunks of the reduced axis that follow from the shape alone,
-// chunks added in order.
+// Reductions. Sums are formed in double: in tiles of outputs and chunks of the reduced axis that follow from the shape
+// alone, chunks added in order.
 
 #include <math.h>
 #include <string.h>

@@ -15,8 +15,8 @@ typedef struct pf_views {
   int64_t strides[pf_most_operands][pf_maximum_rank];
 } pf_views;
 
-/// Checks a shape and the strides of each operand, drops axes of extent 1 and merges neighbours that every operand walks
-/// as one. The rank of the result is at least 1. `strides` holds `operands` pointers, each to `rank` strides.
+/// Checks a shape and the strides of each operand, drops axes of extent 1 and merges neighbours that every operand
+/// walks as one. The rank of the result is at least 1. `strides` holds `operands` pointers, each to `rank` strides.
 pf_status pf_read_views(int32_t rank, const int64_t *shape, int32_t operands, const int64_t *const *strides,
                         pf_views *views);
 

@@ -61,8 +61,8 @@ static void copy_range(void *argument, int64_t begin, int64_t end, int32_t part)
 /// How far apart an axis puts neighbours; a broadcast axis counts as the farthest.
 static int64_t distance(int64_t stride) { return stride == 0 ? INT64_MAX : stride < 0 ? -stride : stride; }
 
-/// Removes the axis of `views` where `operand` has the smallest stride and stores its extent and strides; an extent of 1
-/// when none is left.
+/// Removes the axis of `views` where `operand` has the smallest stride and stores its extent and strides; an extent of
+/// 1 when none is left.
 static void take_densest_axis(pf_views *views, int32_t operand, int64_t *extent, int64_t *from, int64_t *to) {
   *extent = 1, *from = 1, *to = 1;
   if (views->rank == 0) return;

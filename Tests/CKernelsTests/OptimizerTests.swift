@@ -165,7 +165,6 @@ extension KernelTests {
         /// The tensor expressions of PyTorch's single-tensor implementation, one element at a time. Its vector code
         /// fuses additions of a scaled tensor, interpolation, and the last addition of addcmul.
         static func follow(_ adam: Adam, _ operands: Operands, fused: Bool) -> [[Float]] {
-            func multiplyAdd(_ a: Float, _ b: Float, _ c: Float) -> Float { fused ? c.addingProduct(a, b) : c + a * b }
             let s = adam.settings
             var value = operands.value
             var first = [Float](repeating: 0, count: count)
@@ -182,14 +181,11 @@ extension KernelTests {
                         if s.decoupled {
                             value[i] *= Float(1 - s.learning_rate * s.weight_decay)
                         } else {
-                            g = multiplyAdd(Float(s.weight_decay), value[i], g)
+                            g = multiplyAdd(fused, Float(s.weight_decay), value[i], g)
                         }
                     }
-                    let weight = Float(1 - s.beta1)
-                    first[i] =
-                        weight < 0.5
-                        ? multiplyAdd(weight, g - first[i], first[i]) : multiplyAdd(-(1 - weight), g - first[i], g)
-                    second[i] = multiplyAdd(Float(1 - s.beta2) * g, g, second[i] * Float(s.beta2))
+                    first[i] = interpolate(fused, first[i], g, Float(1 - s.beta1))
+                    second[i] = multiplyAdd(fused, Float(1 - s.beta2) * g, g, second[i] * Float(s.beta2))
                     largest[i] = max(largest[i], second[i])
                     let moment = adam.amsgrad ? largest[i] : second[i]
                     let denominator = moment.squareRoot() / Float(root) + Float(s.epsilon)
@@ -197,6 +193,124 @@ extension KernelTests {
                 }
             }
             return [value, first, second, largest]
+        }
+
+        struct RMSprop: Sendable, CustomTestStringConvertible {
+            var settings: pf_rmsprop
+            var centered = false
+            var testDescription: String
+        }
+
+        static let rmsprop = [
+            RMSprop(settings: pf_rmsprop(0.01), testDescription: "RMSprop"),
+            RMSprop(settings: pf_rmsprop(0.01, alpha: 0.4, weightDecay: 0.1), testDescription: "weight decay"),
+            RMSprop(settings: pf_rmsprop(0.01), centered: true, testDescription: "centered"),
+            RMSprop(settings: pf_rmsprop(0.01, momentum: 0.9), testDescription: "momentum"),
+            RMSprop(
+                settings: pf_rmsprop(0.01, alpha: 0.4, momentum: 0.9, maximize: true), centered: true,
+                testDescription: "all at once"),
+        ]
+
+        @Test("RMSprop's arithmetic is PyTorch's, operation by operation", arguments: rmsprop)
+        func rootMeanSquare(_ rmsprop: RMSprop) {
+            let operands = Operands(seed: 3, steps: 3, integers: false)
+            let s = rmsprop.settings
+            let expected = [false, true].map { fused -> [[Float]] in
+                let zeros = [Float](repeating: 0, count: Self.count)
+                var value = operands.value
+                var (square, mean, buffer) = (zeros, zeros, zeros)
+                let weight = Float(1 - s.alpha)
+                for gradient in operands.gradients {
+                    for i in 0..<Self.count {
+                        var g = s.maximize ? -gradient[i] : gradient[i]
+                        if s.weight_decay != 0 { g = Self.multiplyAdd(fused, Float(s.weight_decay), value[i], g) }
+                        square[i] = Self.multiplyAdd(fused, weight * g, g, square[i] * Float(s.alpha))
+                        var variance = square[i]
+                        if rmsprop.centered {
+                            mean[i] = Self.interpolate(fused, mean[i], g, weight)
+                            variance = Self.multiplyAdd(fused, -mean[i], mean[i], variance)
+                        }
+                        let root = variance.squareRoot() + Float(s.epsilon)
+                        if s.momentum != 0 {
+                            buffer[i] = buffer[i] * Float(s.momentum) + g / root
+                            value[i] = Self.multiplyAdd(fused, Float(-s.learning_rate), buffer[i], value[i])
+                        } else {
+                            value[i] += Float(-s.learning_rate) * g / root
+                        }
+                    }
+                }
+                return [value, square] + (rmsprop.centered ? [mean] : []) + (s.momentum != 0 ? [buffer] : [])
+            }
+            let states = expected[0].count - 1
+            onEveryInstructionSet(rmsprop.testDescription) { context in
+                Self.run(context, operands, states: states) { context, step, gradient, mask, states, value in
+                    var settings = s
+                    var square = states[0]
+                    var mean = rmsprop.centered ? states[1] : []
+                    var buffer = s.momentum != 0 ? states.last! : []
+                    let status = mean.withUnsafeMutableBufferPointer { mean in
+                        buffer.withUnsafeMutableBufferPointer { buffer in
+                            pf_rmsprop_update(
+                                context, Int64(Self.count), &settings, gradient, mask, &square,
+                                rmsprop.centered ? mean.baseAddress : nil, s.momentum != 0 ? buffer.baseAddress : nil,
+                                &value)
+                        }
+                    }
+                    states = [square] + (rmsprop.centered ? [mean] : []) + (s.momentum != 0 ? [buffer] : [])
+                    return status
+                }
+            } check: { isa, results in
+                Self.expectFrozen(results, operands)
+                let expected = expected[isa == pf_isa_baseline ? 0 : 1]
+                for index in 0...states {
+                    #expect(bits(results[index]) == bits(expected[index]), index == 0 ? "value" : "state \(index)")
+                }
+            }
+        }
+
+        @Test("Adagrad's arithmetic is PyTorch's, operation by operation")
+        func adaptiveGradient() {
+            let operands = Operands(seed: 4, steps: 3, integers: false)
+            let s = pf_adagrad(
+                learning_rate: 0.01, learning_rate_decay: 0.5, epsilon: 1e-10, weight_decay: 0.1, maximize: true,
+                step: 0)
+            let expected = [false, true].map { fused -> [[Float]] in
+                var value = operands.value
+                var sum = [Float](repeating: 0, count: Self.count)
+                for (step, gradient) in operands.gradients.enumerated() {
+                    let rate = s.learning_rate / (1 + Double(step) * s.learning_rate_decay)
+                    for i in 0..<Self.count {
+                        let g = Self.multiplyAdd(fused, Float(s.weight_decay), value[i], -gradient[i])
+                        sum[i] = Self.multiplyAdd(fused, g, g, sum[i])
+                        value[i] += Float(-rate) * g / (sum[i].squareRoot() + Float(s.epsilon))
+                    }
+                }
+                return [value, sum]
+            }
+            onEveryInstructionSet("Adagrad") { context in
+                Self.run(context, operands, states: 1) { context, step, gradient, mask, states, value in
+                    var settings = s
+                    settings.step = Int64(step + 1)
+                    return pf_adagrad_update(
+                        context, Int64(Self.count), &settings, gradient, mask, &states[0], &value)
+                }
+            } check: { isa, results in
+                Self.expectFrozen(results, operands)
+                let expected = expected[isa == pf_isa_baseline ? 0 : 1]
+                #expect(bits(results[0]) == bits(expected[0]), "value")
+                #expect(bits(results[1]) == bits(expected[1]), "sum of squares")
+            }
+        }
+
+        /// a * b + c, rounded once or twice.
+        static func multiplyAdd(_ fused: Bool, _ a: Float, _ b: Float, _ c: Float) -> Float {
+            fused ? c.addingProduct(a, b) : c + a * b
+        }
+
+        /// PyTorch's lerp: from the nearer end.
+        static func interpolate(_ fused: Bool, _ start: Float, _ end: Float, _ weight: Float) -> Float {
+            weight < 0.5
+                ? multiplyAdd(fused, weight, end - start, start) : multiplyAdd(fused, -(1 - weight), end - start, end)
         }
 
         @Test("Bad arguments are refused")
@@ -243,6 +357,41 @@ extension KernelTests {
             expectRefused(pf_error_null, "no settings") {
                 pf_adam_update(nil, 4, nil, gradient, nil, &state, &other, nil, $0)
             }
+            func rmsprop(_ label: String, _ change: (inout pf_rmsprop) -> Void) {
+                var settings = pf_rmsprop(0.1)
+                change(&settings)
+                expectRefused(pf_error_value, label) {
+                    pf_rmsprop_update(nil, 4, &settings, gradient, nil, &state, nil, &other, $0)
+                }
+            }
+            rmsprop("learning rate") { $0.learning_rate = .nan }
+            rmsprop("alpha = 1") { $0.alpha = 1 }
+            rmsprop("epsilon < 0") { $0.epsilon = -1 }
+            rmsprop("weight decay") { $0.weight_decay = .infinity }
+            rmsprop("momentum") { $0.momentum = .nan }
+            var moving = pf_rmsprop(0.1, momentum: 0.5)
+            expectRefused(pf_error_null, "no buffer") {
+                pf_rmsprop_update(nil, 4, &moving, gradient, nil, &state, nil, nil, $0)
+            }
+            expectRefused(pf_error_null, "no mean square") {
+                pf_rmsprop_update(nil, 4, &moving, gradient, nil, nil, nil, &other, $0)
+            }
+
+            func adagrad(_ label: String, _ change: (inout pf_adagrad) -> Void) {
+                var settings = pf_adagrad(
+                    learning_rate: 0.1, learning_rate_decay: 0, epsilon: 1e-10, weight_decay: 0, maximize: false,
+                    step: 1)
+                change(&settings)
+                expectRefused(pf_error_value, label) {
+                    pf_adagrad_update(nil, 4, &settings, gradient, nil, &state, $0)
+                }
+            }
+            adagrad("step 0") { $0.step = 0 }
+            adagrad("learning rate") { $0.learning_rate = .nan }
+            adagrad("decay") { $0.learning_rate_decay = -1 }
+            adagrad("epsilon < 0") { $0.epsilon = -1 }
+            adagrad("weight decay") { $0.weight_decay = .infinity }
+            #expect(pf_adagrad_update(nil, 4, nil, gradient, nil, &state, &other) == pf_error_null)
             #expect(state == gradient && other == gradient)
         }
     }
@@ -269,5 +418,16 @@ extension pf_adam {
         self.init(
             learning_rate: learningRate, beta1: beta1, beta2: beta2, epsilon: 1e-8, weight_decay: weightDecay,
             decoupled: decoupled, maximize: maximize, step: 1)
+    }
+}
+
+extension pf_rmsprop {
+    init(
+        _ learningRate: Double, alpha: Double = 0.99, weightDecay: Double = 0, momentum: Double = 0,
+        maximize: Bool = false
+    ) {
+        self.init(
+            learning_rate: learningRate, alpha: alpha, epsilon: 1e-8, weight_decay: weightDecay, momentum: momentum,
+            maximize: maximize)
     }
 }
