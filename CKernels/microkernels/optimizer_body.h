@@ -93,8 +93,9 @@ PF_INLINE void rmsprop_elements(int64_t count, pf_rmsprop_scalars s, const float
     float variance = square;
     if (mean_gradient != NULL) {
       const float difference = g - mean_gradient[i];
+      // lerp goes from the nearer end
       const float mean = s.second_fraction < 0.5f ? multiply_add1(s.second_fraction, difference, mean_gradient[i])
-                                                  : multiply_add1(difference, -s.alpha, g);
+                                                  : multiply_add1(difference, -(1 - s.second_fraction), g);
       mean_gradient[i] = trainable ? mean : 0.0f;
       variance = multiply_add1(-mean, mean, square);
     }

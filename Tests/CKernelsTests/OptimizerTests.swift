@@ -63,7 +63,7 @@ extension KernelTests {
             for (index, (masked, free)) in zip(masked, free).enumerated() {
                 var expected = free
                 for i in operands.frozen { expected[i] = index == 0 ? operands.value[i] : 0 }
-                #expect(bits(masked) == bits(expected), index == 0 ? "value" : "state \(index)")
+                expectSameBits(masked, expected, index == 0 ? "masked value" : "masked state \(index)")
             }
         }
 
@@ -157,7 +157,7 @@ extension KernelTests {
                 Self.expectFrozen(results, operands)
                 let expected = expected[isa == pf_isa_baseline ? 0 : 1]
                 for index in 0...states {
-                    #expect(bits(results[index]) == bits(expected[index]), index == 0 ? "value" : "moment \(index)")
+                    expectSameBits(results[index], expected[index], index == 0 ? "value" : "moment \(index)")
                 }
             }
         }
@@ -263,7 +263,7 @@ extension KernelTests {
                 Self.expectFrozen(results, operands)
                 let expected = expected[isa == pf_isa_baseline ? 0 : 1]
                 for index in 0...states {
-                    #expect(bits(results[index]) == bits(expected[index]), index == 0 ? "value" : "state \(index)")
+                    expectSameBits(results[index], expected[index], index == 0 ? "value" : "state \(index)")
                 }
             }
         }
@@ -297,8 +297,8 @@ extension KernelTests {
             } check: { isa, results in
                 Self.expectFrozen(results, operands)
                 let expected = expected[isa == pf_isa_baseline ? 0 : 1]
-                #expect(bits(results[0]) == bits(expected[0]), "value")
-                #expect(bits(results[1]) == bits(expected[1]), "sum of squares")
+                expectSameBits(results[0], expected[0], "value")
+                expectSameBits(results[1], expected[1], "sum of squares")
             }
         }
 
