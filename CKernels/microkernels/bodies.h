@@ -14,6 +14,10 @@
 #include "microkernels/peak_body.h"
 #include "microkernels/reduce_body.h"
 #include "microkernels/operations_body.h"
+#include "microkernels/transpose_body.h"
+#include "microkernels/winograd_transform_body.h"
+#include "microkernels/winograd_weight_body.h"
+#include "microkernels/winograd_product_body.h"
 
 void PF_FILL(pf_kernels *kernels) {
   kernels->lanes = PF_LANES;
@@ -27,4 +31,5 @@ void PF_FILL(pf_kernels *kernels) {
   kernels->sum = sum;
   kernels->multiply_add_loop = multiply_add_loop;
   kernels->operations = operation_kernels;
+  fill_winograd(kernels);
 }

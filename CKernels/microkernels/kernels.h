@@ -10,6 +10,7 @@
 
 #include "include/CKernels.h"
 #include "microkernels/operation_kernels.h"
+#include "microkernels/winograd.h"
 
 /// What a tile kernel does with the elements of its result.
 typedef enum pf_tile_mode : int32_t {
@@ -89,6 +90,8 @@ typedef struct pf_kernels {
   float (*multiply_add_loop)(int64_t iterations, int64_t *operations);
 
   pf_operation_kernels operations;
+
+  pf_winograd_kernels winograd_2, winograd_4;  // by tile
 } pf_kernels;
 
 void pf_fill_kernels_baseline(pf_kernels *kernels);

@@ -1,0 +1,90 @@
+// Winograd's minimal filtering for 3 x 3 kernels of stride 1 (Winograd, Arithmetic Complexity of Computations, 1980; Lavin
+// and Gray, Fast Algorithms for Convolutional Neural Networks, 2016), in all three passes.
+//
+// F(m x m, 3 x 3): an m x m tile of outputs from (m + 2)^2 products a channel instead of 9 m^2. With the interpolation points
+// p_0 ... p_m and infinity, and M(x) the product of the (x - p_k),
+//
+//   forward           Y  = A'[ sum over c of (G g G') . (B'd B) ] A
+//   input gradient    the same of the output gradient, with the weights turned by 180 degrees
+//   weight gradient   dg = G'[ sum over tiles of (B'd B) . (A dY A') ] G,  the transpose of the forward form
+//
+//   A'[i][k] = p_k^i                             column at infinity: 1 in the last row
+//   G[k][j]  = p_k^j / M'(p_k)                   row at infinity: 1 in the last column
+//   B'[k][.] = coefficients of M(x) / (x - p_k)  row at infinity: those of M(x)
+//
+// F(2 x 2) has the points 0, 1, -1: 2.25 times fewer multiplications, factors that are powers of 2. F(4 x 4) has the points
+// 0, sqrt(1/2), -sqrt(1/2), sqrt(2), -sqrt(2): 4 times fewer. Its error is a few times smaller than that of the textbook's
+// 0, 1, -1, 2, -2, since the powers of the points and their reciprocals stay closer to 1, and M(x) = x^5 - 5/2 x^3 + x
+// keeps the transforms as cheap.
+//
+// A NaN or an infinity in an operand spreads to the whole tile that it takes part in.
+
+#ifndef PF_WINOGRAD_H
+#define PF_WINOGRAD_H
+
+#include "runtime/runtime.h"
+
+/// Whether a checked problem is one of Winograd's: 3 x 3, stride 1, dilation 1, not empty.
+bool pf_winograd_applies(const pf_convolution2d *problem);
+
+/// The tile, 2 or 4, that needs fewer multiplications for a pass over a checked problem; 2, the more exact, when equal.
+int32_t pf_winograd_tile(const pf_convolution2d *problem, pf_convolution_pass pass);
+
+/// The number of multiplications of a pass over a checked problem with the given tile, without those of the transforms.
+double pf_winograd_multiplications(const pf_convolution2d *problem, pf_convolution_pass pass, int32_t tile);
+
+/// A bound of the absolute error of every element that a pass computes from operands of absolute values at most `largest_a`
+/// and `largest_b`. See winograd.c for its derivation.
+double pf_winograd_error_bound(const pf_convolution2d *problem, pf_convolution_pass pass, int32_t tile,
+                               double largest_a, double largest_b);
+
+/// The workspace that a pass takes from the arena, in bytes.
+int64_t pf_winograd_workspace(const pf_settings *settings, const pf_convolution2d *problem, pf_convolution_pass pass,
+                              int32_t tile);
+
+// The passes, of checked problems to which Winograd applies, with checked pointers: `bias` and `gradient_mask` may be NULL.
+
+pf_status pf_winograd_forward(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
+                              const float *input, const float *weight, const float *bias, float *output);
+
+pf_status pf_winograd_input_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
+                                     const float *output_gradient, const float *weight, pf_writing writing,
+                                     float *input_gradient);
+
+pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
+                                      const float *input, const float *output_gradient,
+                                      const uint8_t *gradient_mask, pf_writing writing, float *weight_gradient);
+
+// MARK: Between winograd*.c
+
+int64_t pf_winograd_correlation_workspace(const pf_settings *settings, const pf_convolution2d *problem, bool turned,
+                                          int32_t tile);
+int64_t pf_winograd_weight_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
+                                              int32_t tile);
+
+/// A tiling of some planes.
+typedef struct pf_winograd_grid {
+  int64_t rows, columns;  // of tiles, in an image
+  int64_t tiles;          // in all images
+} pf_winograd_grid;
+
+pf_winograd_grid pf_winograd_tiling(int64_t images, int64_t height, int64_t width, int32_t tile);
+
+/// Neighbouring tiles in one row of one image.
+typedef struct pf_winograd_run {
+  int64_t image, row, column;  // of the first, in tiles
+  int64_t count;
+} pf_winograd_run;
+
+/// The run that begins with tile `tile` of all images, with at most `most` tiles.
+pf_winograd_run pf_winograd_next_run(const pf_winograd_grid *grid, int64_t tile, int64_t most);
+
+/// Floats from one point's matrix of `count` floats to the next: whole cache lines, an odd number of them, because powers of
+/// two put all points into the same few sets of a cache.
+static inline int64_t pf_winograd_point_stride(int64_t count) { return (pf_ceiling_divide(count, 16) | 1) * 16; }
+
+static inline const pf_winograd_kernels *pf_winograd_kernels_of(const pf_settings *settings, int32_t tile) {
+  return tile == 2 ? &settings->kernels->winograd_2 : &settings->kernels->winograd_4;
+}
+
+#endif

@@ -1,0 +1,385 @@
+// Winograd's forward pass and input gradient: transformed tiles times transformed weights.
+//
+// Tiles come in blocks, outputs in blocks of a register tile's width. An output tile is stored as soon as its products are
+// done. Two orders of the loops, with the same results:
+//   many tiles  The weights are transformed once. A thread takes a block of tiles, transforms it into its own cache, and
+//               runs through all weights.
+//   few tiles   The weights are the larger matter. All tiles are transformed first; a thread takes a block of outputs,
+//               transforms its weights, a few channels at a time, into its own cache, and runs through all tiles.
+
+#include "convolution/winograd.h"
+
+enum {
+  // Floats of one thread's transformed tiles that leave room for the rest in a second-level cache of 1 MiB.
+  cached_tiles = 150 << 10,
+  // Floats of transformed weights up to which they are transformed once for all tiles.
+  shared_weights = 5 << 20,
+  // Floats of all transformed tiles at a time, when these come first.
+  shared_tiles = 8 << 20,
+  most_block_tiles = 112,
+  weight_channels = 64,  // transformed at a time, when tiles come first
+};
+
+/// A pass as a correlation with 3 x 3 weights.
+typedef struct correlation {
+  const pf_winograd_kernels *kernels;
+  int64_t lanes;
+  int64_t images, groups, channels, outputs;  // channels and outputs of one group
+  int64_t source_height, source_width, top, left;
+  int64_t height, width;
+  bool turned;  // the input gradient: weights are stored by channel first, and turned
+
+  pf_winograd_grid grid;
+  int64_t channel_blocks;               // vectors of channels
+  int64_t output_width, output_blocks;  // outputs of a block, blocks in a group
+  int64_t block_tiles, blocks;          // tiles of a block, blocks in all
+  int64_t batch_blocks;                 // blocks transformed at a time, when tiles come first
+  bool tiles_first;
+  int64_t input_stride, weight_stride, product_stride;  // between points
+  int64_t weight_count;  // channels of a block of transformed weights
+  int32_t parts;         // of the main loop
+  // Floats of the workspace: tiles, weights, products; of a part, or shared.
+  int64_t input_floats, weight_floats, product_floats;
+  int64_t workspace_floats;
+} correlation;
+
+static double item_operations(const correlation *c, int64_t tiles, int64_t outputs) {
+  return 2.0 * c->kernels->points * (double)tiles * (double)c->channels * (double)outputs;
+}
+
+/// Blocks of at most `most` tiles, such that `blocks` times `others` items fill the threads evenly.
+static void cut_tiles(correlation *c, const pf_settings *settings, int64_t most, int64_t others) {
+  const int64_t tiles = pf_maximum_of(c->grid.tiles, 1);
+  int64_t blocks = pf_ceiling_divide(tiles, pf_maximum_of(most, 1));
+  if (blocks * others < 4 * settings->threads) {
+    while (blocks * others % settings->threads != 0 && blocks < tiles) blocks += 1;
+  }
+  c->block_tiles = pf_ceiling_divide(tiles, blocks);
+  c->blocks = pf_ceiling_divide(c->grid.tiles, c->block_tiles);
+}
+
+static void plan(const pf_settings *settings, correlation *c) {
+  const int64_t rows = c->kernels->rows, points = c->kernels->points;
+  c->lanes = settings->kernels->lanes;
+  c->grid = pf_winograd_tiling(c->images, c->height, c->width, c->kernels->tile);
+  c->channel_blocks = pf_ceiling_divide(c->channels, c->lanes);
+  c->output_width = pf_minimum_of(c->kernels->vectors * c->lanes, pf_round_up(c->outputs, c->lanes));
+  c->output_blocks = pf_ceiling_divide(c->outputs, c->output_width);
+
+  const int64_t tile_floats = points * c->channel_blocks * c->lanes;
+  const int64_t all_weights = points * c->groups * c->output_blocks * c->output_width * c->channels;
+  const int64_t affordable = cached_tiles / tile_floats / rows * rows;
+  c->tiles_first = affordable < rows || all_weights > shared_weights || c->grid.tiles < 8 * rows;
+  c->weight_count = c->channels;
+  if (c->tiles_first) {
+    c->weight_count = pf_minimum_of(c->channels, weight_channels);
+    cut_tiles(c, settings, most_block_tiles, c->groups * c->output_blocks);
+  } else {
+    cut_tiles(c, settings, pf_minimum_of(affordable, most_block_tiles), c->groups);
+  }
+  c->input_stride = pf_winograd_point_stride(c->channel_blocks * c->block_tiles * c->lanes);
+  c->weight_stride = pf_winograd_point_stride(c->weight_count * c->output_width);
+  c->product_stride = pf_winograd_point_stride(c->block_tiles * c->output_width);
+  c->input_floats = points * c->input_stride;
+  c->weight_floats = points * c->weight_stride;
+  c->product_floats = points * c->product_stride;
+
+  if (c->tiles_first) {
+    const int64_t affordable_blocks = pf_maximum_of(1, shared_tiles / (c->input_floats * c->groups));
+    c->batch_blocks = pf_minimum_of(c->blocks, affordable_blocks);
+    c->parts = pf_parallel_parts(settings, c->groups * c->output_blocks * c->batch_blocks,
+                                 item_operations(c, c->block_tiles, c->output_width));
+    c->workspace_floats =
+        c->batch_blocks * c->groups * c->input_floats + c->parts * (c->weight_floats + c->product_floats);
+  } else {
+    c->batch_blocks = c->blocks;
+    c->parts = pf_parallel_parts(settings, c->groups * c->blocks, item_operations(c, c->block_tiles, c->outputs));
+    c->workspace_floats =
+        c->groups * c->output_blocks * c->weight_floats + c->parts * (c->input_floats + c->product_floats);
+  }
+}
+
+// MARK: Run
+
+typedef struct run {
+  const correlation *c;
+  const float *source, *weight, *bias;
+  bool accumulate;
+  float *result;
+  float *input;     // tiles first: every block of the batch, in each the groups; else one block a part
+  float *weights;   // tiles first: one block a part; else every block
+  float *products;  // one block a part
+  int64_t first_block;  // of the batch
+  int64_t batch;        // blocks in it
+} run;
+
+static int64_t tiles_of(const correlation *c, int64_t block) {
+  return pf_minimum_of(c->block_tiles, c->grid.tiles - block * c->block_tiles);
+}
+
+static int64_t outputs_of(const correlation *c, int64_t output_block) {
+  return pf_minimum_of(c->output_width, c->outputs - output_block * c->output_width);
+}
+
+/// Transforms channels `channel` ..< `channel` + `channels` of a group; `channel` is a multiple of the vector length.
+static void transform_tiles(const run *r, int64_t block, int64_t group, int64_t channel, int64_t channels,
+                            float *result) {
+  const correlation *c = r->c;
+  const int64_t plane = c->source_height * c->source_width, image = c->groups * c->channels * plane;
+  const int64_t tiles = tiles_of(c, block), tile = c->kernels->tile;
+  pf_winograd_planes planes = {
+      .tensor = (float *)r->source,
+      .count = c->images * image,
+      .stride = plane,
+      .height = c->source_height,
+      .width = c->source_width,
+      .channels = channels,
+  };
+  for (int64_t done = 0; done < tiles;) {
+    const pf_winograd_run tile_run = pf_winograd_next_run(&c->grid, block * c->block_tiles + done, tiles - done);
+    const pf_winograd_tiles target = {
+        .data = result + channel * c->block_tiles + done * c->lanes,
+        .point_stride = c->input_stride,
+        .block_stride = c->block_tiles * c->lanes,
+        .tile_stride = c->lanes,
+    };
+    planes.first = tile_run.image * image + (group * c->channels + channel) * plane;
+    c->kernels->transform_input(&planes, tile_run.row * tile - c->top, tile_run.column * tile - c->left,
+                                tile_run.count, &target);
+    done += tile_run.count;
+  }
+}
+
+/// Transforms the weights of channels `channel` ..< `channel` + `channels` for one block of outputs.
+static void transform_weights(const run *r, int64_t group, int64_t output_block, int64_t channel, int64_t channels,
+                              const pf_winograd_block *block) {
+  const correlation *c = r->c;
+  const int64_t output = output_block * c->output_width;
+  const int64_t outputs = outputs_of(c, output_block);
+  const float *weight = r->weight + group * c->outputs * c->channels * 9;
+  if (c->turned) {
+    c->kernels->transform_turned_weight(weight + (channel * c->outputs + output) * 9, c->outputs * 9, channels, outputs,
+                                        block);
+  } else {
+    c->kernels->transform_weight(weight + (output * c->channels + channel) * 9, c->channels * 9, channels, outputs,
+                                 block);
+  }
+}
+
+static pf_winograd_block weight_block(const correlation *c, int64_t output_block, float *data) {
+  return (pf_winograd_block){
+      .data = data,
+      .point_stride = c->weight_stride,
+      .width = pf_round_up(outputs_of(c, output_block), c->lanes),
+  };
+}
+
+static pf_winograd_block product_block(const correlation *c, int64_t output_block, float *data) {
+  return (pf_winograd_block){
+      .data = data,
+      .point_stride = c->product_stride,
+      .width = pf_round_up(outputs_of(c, output_block), c->lanes),
+  };
+}
+
+static void store_tiles(const run *r, int64_t block, int64_t group, int64_t output_block,
+                        const pf_winograd_block *products) {
+  const correlation *c = r->c;
+  const int64_t plane = c->height * c->width, image = c->groups * c->outputs * plane;
+  const int64_t tiles = tiles_of(c, block), tile = c->kernels->tile;
+  const int64_t output = group * c->outputs + output_block * c->output_width;
+  const pf_winograd_finish finish = {
+      .bias = r->bias == NULL ? NULL : r->bias + output,
+      .accumulate = r->accumulate,
+  };
+  pf_winograd_planes planes = {
+      .tensor = r->result,
+      .count = c->images * image,
+      .stride = plane,
+      .height = c->height,
+      .width = c->width,
+      .channels = outputs_of(c, output_block),
+  };
+  for (int64_t done = 0; done < tiles;) {
+    const pf_winograd_run tile_run = pf_winograd_next_run(&c->grid, block * c->block_tiles + done, tiles - done);
+    pf_winograd_block first = *products;
+    first.data += done * products->width;
+    planes.first = tile_run.image * image + output * plane;
+    c->kernels->transform_output(&first, &planes, tile_run.row * tile, tile_run.column * tile, tile_run.count, &finish);
+    done += tile_run.count;
+  }
+}
+
+static pf_winograd_tiles input_tiles(const correlation *c, float *data) {
+  return (pf_winograd_tiles){
+      .data = data,
+      .point_stride = c->input_stride,
+      .block_stride = c->block_tiles * c->lanes,
+      .tile_stride = c->lanes,
+  };
+}
+
+// MARK: Many tiles
+
+/// Items: vectors of channels, in each block of outputs, in each group.
+static void transform_all_weights(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const run *r = argument;
+  const correlation *c = r->c;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t channel = item % c->channel_blocks * c->lanes, block = item / c->channel_blocks;
+    pf_winograd_block weights = weight_block(c, block % c->output_blocks, r->weights + block * c->weight_floats);
+    weights.data += channel * weights.width;
+    transform_weights(r, block / c->output_blocks, block % c->output_blocks, channel,
+                      pf_minimum_of(c->lanes, c->channels - channel), &weights);
+  }
+}
+
+/// Items: groups, in each block of tiles.
+static void run_blocks(void *argument, int64_t begin, int64_t end, int32_t part) {
+  const run *r = argument;
+  const correlation *c = r->c;
+  const pf_winograd_tiles input = input_tiles(c, r->input + part * c->input_floats);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t group = item % c->groups, block = item / c->groups;
+    transform_tiles(r, block, group, 0, c->channels, input.data);
+    for (int64_t i = 0; i < c->output_blocks; ++i) {
+      const pf_winograd_block weights =
+          weight_block(c, i, r->weights + (group * c->output_blocks + i) * c->weight_floats);
+      const pf_winograd_block products = product_block(c, i, r->products + part * c->product_floats);
+      c->kernels->multiply(c->kernels->points, tiles_of(c, block), c->channels, &input, &weights, &products, false);
+      store_tiles(r, block, group, i, &products);
+    }
+  }
+}
+
+// MARK: Few tiles
+
+/// Items: vectors of channels, in each group, in each block of the batch.
+static void transform_batch(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const run *r = argument;
+  const correlation *c = r->c;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t channel = item % c->channel_blocks * c->lanes, block = item / c->channel_blocks;
+    transform_tiles(r, r->first_block + block / c->groups, block % c->groups, channel,
+                    pf_minimum_of(c->lanes, c->channels - channel), r->input + block * c->input_floats);
+  }
+}
+
+/// Items: blocks of the batch, in each block of outputs, in each group.
+static void run_outputs(void *argument, int64_t begin, int64_t end, int32_t part) {
+  const run *r = argument;
+  const correlation *c = r->c;
+  int64_t transformed = -1;  // the block of outputs whose weights, all of them, are at hand
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t block = item % r->batch, outputs = item / r->batch;
+    const int64_t output_block = outputs % c->output_blocks, group = outputs / c->output_blocks;
+    const int64_t tiles = tiles_of(c, r->first_block + block);
+    const pf_winograd_block weights = weight_block(c, output_block, r->weights + part * c->weight_floats);
+    const pf_winograd_block products = product_block(c, output_block, r->products + part * c->product_floats);
+    pf_winograd_tiles input = input_tiles(c, r->input + (block * c->groups + group) * c->input_floats);
+    for (int64_t channel = 0; channel < c->channels; channel += c->weight_count) {
+      const int64_t channels = pf_minimum_of(c->weight_count, c->channels - channel);
+      if (channels < c->channels || transformed != outputs) {
+        transform_weights(r, group, output_block, channel, channels, &weights);
+        transformed = outputs;
+      }
+      c->kernels->multiply(c->kernels->points, tiles, channels, &input, &weights, &products, channel > 0);
+      input.data += channels / c->lanes * input.block_stride;
+    }
+    store_tiles(r, r->first_block + block, group, output_block, &products);
+  }
+}
+
+static pf_status correlate(const pf_settings *settings, correlation *c, const float *source, const float *weight,
+                           const float *bias, pf_writing writing, float *result) {
+  plan(settings, c);
+  float *workspace = pf_allocate_floats(c->workspace_floats);
+  PF_REQUIRE(workspace != NULL, pf_error_memory);
+  run r = {
+      .c = c,
+      .source = source,
+      .weight = weight,
+      .bias = bias,
+      .accumulate = writing == pf_accumulate,
+      .result = result,
+      .input = workspace,
+  };
+  const double transform = 16.0 * c->kernels->points * (double)c->lanes;  // operations of a vector at all points
+  if (c->tiles_first) {
+    r.weights = r.input + c->batch_blocks * c->groups * c->input_floats;
+    r.products = r.weights + c->parts * c->weight_floats;
+    for (r.first_block = 0; r.first_block < c->blocks; r.first_block += c->batch_blocks) {
+      r.batch = pf_minimum_of(c->batch_blocks, c->blocks - r.first_block);
+      pf_parallel(settings, r.batch * c->groups * c->channel_blocks, transform * (double)c->block_tiles,
+                  transform_batch, &r);
+      pf_parallel_in(c->parts, r.batch * c->groups * c->output_blocks, run_outputs, &r);
+    }
+  } else {
+    r.weights = r.input + c->parts * c->input_floats;
+    r.products = r.weights + c->groups * c->output_blocks * c->weight_floats;
+    pf_parallel(settings, c->groups * c->output_blocks * c->channel_blocks, transform * (double)c->output_width,
+                transform_all_weights, &r);
+    pf_parallel_in(c->parts, c->groups * c->blocks, run_blocks, &r);
+  }
+  pf_memory_release(workspace);
+  return pf_ok;
+}
+
+// MARK: Passes
+
+static correlation forward_correlation(const pf_settings *settings, const pf_convolution2d *p, int32_t tile) {
+  return (correlation){
+      .kernels = pf_winograd_kernels_of(settings, tile),
+      .images = p->batch,
+      .groups = p->groups,
+      .channels = p->input_channels / p->groups,
+      .outputs = p->output_channels / p->groups,
+      .source_height = p->input_height,
+      .source_width = p->input_width,
+      .top = p->padding_top,
+      .left = p->padding_left,
+      .height = p->input_height + p->padding_top + p->padding_bottom - 2,
+      .width = p->input_width + p->padding_left + p->padding_right - 2,
+  };
+}
+
+static correlation input_gradient_correlation(const pf_settings *settings, const pf_convolution2d *p, int32_t tile) {
+  const correlation forward = forward_correlation(settings, p, tile);
+  return (correlation){
+      .kernels = forward.kernels,
+      .images = p->batch,
+      .groups = p->groups,
+      .channels = forward.outputs,
+      .outputs = forward.channels,
+      .source_height = forward.height,
+      .source_width = forward.width,
+      .top = 2 - p->padding_top,
+      .left = 2 - p->padding_left,
+      .height = p->input_height,
+      .width = p->input_width,
+      .turned = true,
+  };
+}
+
+pf_status pf_winograd_forward(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
+                              const float *input, const float *weight, const float *bias, float *output) {
+  correlation c = forward_correlation(settings, problem, tile);
+  return correlate(settings, &c, input, weight, bias, pf_overwrite, output);
+}
+
+pf_status pf_winograd_input_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
+                                     const float *output_gradient, const float *weight, pf_writing writing,
+                                     float *input_gradient) {
+  correlation c = input_gradient_correlation(settings, problem, tile);
+  return correlate(settings, &c, output_gradient, weight, NULL, writing, input_gradient);
+}
+
+int64_t pf_winograd_correlation_workspace(const pf_settings *settings, const pf_convolution2d *problem, bool turned,
+                                          int32_t tile) {
+  correlation c = turned ? input_gradient_correlation(settings, problem, tile)
+                         : forward_correlation(settings, problem, tile);
+  plan(settings, &c);
+  return c.workspace_floats * (int64_t)sizeof(float);
+}

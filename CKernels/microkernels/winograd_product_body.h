@@ -1,0 +1,175 @@
+// Winograd's two matrix products, one pair of operands a point. Register tiles as in tile_body.h, but on operands as the
+// transforms leave them.
+
+/// One register tile of `multiply`: `rows` tiles x `vectors` vectors of outputs.
+PF_INLINE void product(const int32_t rows, const int32_t vectors, int64_t channels, const float *input,
+                       int64_t block_stride, const float *weight, float *result, bool resume) {
+  const int64_t width = vectors * PF_LANES;
+  vector sum[PF_TILE_ROWS][PF_TILE_VECTORS];
+  PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
+    PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {
+      sum[r][v] = resume ? load(result + r * width + v * PF_LANES) : broadcast(0);
+    }
+  }
+  for (int64_t channel = 0; channel < channels; channel += PF_LANES, input += block_stride) {
+    const int64_t count = channels - channel < PF_LANES ? channels - channel : PF_LANES;
+    for (int64_t c = 0; c < count; ++c, weight += width) {
+      vector x[PF_TILE_VECTORS];
+      PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = load(weight + v * PF_LANES);
+      PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
+        const vector y = broadcast(input[r * PF_LANES + c]);
+        PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = multiply_add(x[v], y, sum[r][v]);
+      }
+    }
+  }
+  PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
+    PF_UNROLL for (int32_t v = 0; v < vectors; ++v) store(result + r * width + v * PF_LANES, sum[r][v]);
+  }
+}
+
+/// One register tile of `multiply_transposed`: `rows` channels x `vectors` vectors of outputs.
+PF_INLINE void product_transposed(const int32_t rows, const int32_t vectors, int64_t tiles, const float *input,
+                                  int64_t input_stride, const float *gradient, int64_t gradient_stride, float *result,
+                                  bool accumulate) {
+  const int64_t width = vectors * PF_LANES;
+  vector sum[PF_TILE_ROWS][PF_TILE_VECTORS];
+  PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
+    PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = broadcast(0);
+  }
+  for (int64_t t = 0; t < tiles; ++t, input += input_stride, gradient += gradient_stride) {
+    vector x[PF_TILE_VECTORS];
+    PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = load(gradient + v * PF_LANES);
+    PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
+      const vector y = broadcast(input[r]);
+      PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = multiply_add(x[v], y, sum[r][v]);
+    }
+  }
+  PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
+    PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {
+      float *address = result + r * width + v * PF_LANES;
+      store(address, accumulate ? load(address) + sum[r][v] : sum[r][v]);
+    }
+  }
+}
+
+/// Calls tile(rows, vectors, ...) with constant arguments; rows is 1 ... PF_TILE_ROWS, vectors 1 ... PF_TILE_VECTORS.
+#define PF_WITH_ROWS(tile, rows, vectors, ...)               \
+  switch (rows) {                                            \
+    case 1: tile(1, vectors, __VA_ARGS__); break;            \
+    case 2: tile(2, vectors, __VA_ARGS__); break;            \
+    case 3: tile(3, vectors, __VA_ARGS__); break;            \
+    case 4: tile(4, vectors, __VA_ARGS__); break;            \
+    PF_WITH_ROWS_TO_6(tile, vectors, __VA_ARGS__)            \
+    PF_WITH_ROWS_TO_8(tile, vectors, __VA_ARGS__)            \
+    PF_WITH_ROWS_TO_14(tile, vectors, __VA_ARGS__)           \
+    default: __builtin_unreachable();                        \
+  }
+#if PF_TILE_ROWS >= 6
+#define PF_WITH_ROWS_TO_6(tile, vectors, ...)     \
+  case 5: tile(5, vectors, __VA_ARGS__); break;   \
+  case 6: tile(6, vectors, __VA_ARGS__); break;
+#else
+#define PF_WITH_ROWS_TO_6(tile, vectors, ...)
+#endif
+#if PF_TILE_ROWS >= 8
+#define PF_WITH_ROWS_TO_8(tile, vectors, ...)     \
+  case 7: tile(7, vectors, __VA_ARGS__); break;   \
+  case 8: tile(8, vectors, __VA_ARGS__); break;
+#else
+#define PF_WITH_ROWS_TO_8(tile, vectors, ...)
+#endif
+#if PF_TILE_ROWS >= 14
+#define PF_WITH_ROWS_TO_14(tile, vectors, ...)    \
+  case 9: tile(9, vectors, __VA_ARGS__); break;   \
+  case 10: tile(10, vectors, __VA_ARGS__); break; \
+  case 11: tile(11, vectors, __VA_ARGS__); break; \
+  case 12: tile(12, vectors, __VA_ARGS__); break; \
+  case 13: tile(13, vectors, __VA_ARGS__); break; \
+  case 14: tile(14, vectors, __VA_ARGS__); break;
+#else
+#define PF_WITH_ROWS_TO_14(tile, vectors, ...)
+#endif
+
+static void multiply(int64_t points, int64_t tiles, int64_t channels, const pf_winograd_tiles *input,
+                     const pf_winograd_block *weight, const pf_winograd_block *result, bool resume) {
+  const int64_t vectors = weight->width / PF_LANES;
+  const int64_t pieces = (tiles + PF_TILE_ROWS - 1) / PF_TILE_ROWS;
+  for (int64_t p = 0; p < points; ++p) {
+    const float *point_weight = weight->data + p * weight->point_stride;
+    for (int64_t piece = 0, t = 0; piece < pieces; ++piece) {
+      const int64_t rows = (tiles - t) / (pieces - piece);
+      const float *point_input = input->data + p * input->point_stride + t * PF_LANES;
+      float *point_result = result->data + p * result->point_stride + t * weight->width;
+      t += rows;
+#define PF_PRODUCT(vectors)                                                                                  \
+  PF_WITH_ROWS(product, rows, vectors, channels, point_input, input->block_stride, point_weight, point_result, resume)
+      if (vectors == 1) {
+        PF_PRODUCT(1)
+      } else if (vectors == 2) {
+        PF_PRODUCT(2)
+      }
+#if PF_TILE_VECTORS == 3
+      else {
+        PF_PRODUCT(3)
+      }
+#endif
+#undef PF_PRODUCT
+    }
+  }
+}
+
+static void multiply_transposed(int64_t points, int64_t tiles, int64_t channels, const pf_winograd_tiles *input,
+                                const pf_winograd_tiles *gradient, const pf_winograd_block *result, bool accumulate) {
+  const int64_t vectors = result->width / PF_LANES;
+  const int64_t pieces = (channels + PF_TILE_ROWS - 1) / PF_TILE_ROWS;
+  for (int64_t p = 0; p < points; ++p) {
+    const float *point_gradient = gradient->data + p * gradient->point_stride;
+    for (int64_t piece = 0, c = 0; piece < pieces; ++piece) {
+      const int64_t rows = (channels - c) / (pieces - piece);
+      const float *point_input = input->data + p * input->point_stride + c;
+      float *point_result = result->data + p * result->point_stride + c * result->width;
+      c += rows;
+#define PF_PRODUCT(vectors)                                                                                        \
+  PF_WITH_ROWS(product_transposed, rows, vectors, tiles, point_input, input->tile_stride, point_gradient,          \
+               gradient->tile_stride, point_result, accumulate)
+      if (vectors == 1) {
+        PF_PRODUCT(1)
+      } else if (vectors == 2) {
+        PF_PRODUCT(2)
+      }
+#if PF_TILE_VECTORS == 3
+      else {
+        PF_PRODUCT(3)
+      }
+#endif
+#undef PF_PRODUCT
+    }
+  }
+}
+#undef PF_WITH_ROWS
+#undef PF_WITH_ROWS_TO_6
+#undef PF_WITH_ROWS_TO_8
+#undef PF_WITH_ROWS_TO_14
+
+#define PF_WINOGRAD_ENTER(m)                                           \
+  {                                                                    \
+    .tile = m,                                                         \
+    .points = (m + 2) * (m + 2),                                       \
+    .rows = PF_TILE_ROWS,                                              \
+    .vectors = PF_TILE_VECTORS,                                        \
+    .transform_input = transform_input_##m,                            \
+    .transform_output_gradient = transform_output_gradient_##m,        \
+    .transform_weight = transform_weight_##m,                          \
+    .transform_turned_weight = transform_turned_weight_##m,            \
+    .multiply = multiply,                                              \
+    .transform_output = transform_output_##m,                          \
+    .multiply_transposed = multiply_transposed,                        \
+    .transform_weight_gradient = transform_weight_gradient_##m,        \
+  }
+
+static void fill_winograd(pf_kernels *kernels) {
+  kernels->winograd_2 = (pf_winograd_kernels)PF_WINOGRAD_ENTER(2);
+  kernels->winograd_4 = (pf_winograd_kernels)PF_WINOGRAD_ENTER(4);
+}
+
+#undef PF_WINOGRAD_ENTER
