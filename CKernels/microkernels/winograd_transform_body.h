@@ -2,7 +2,10 @@
 // columns wants one lane a channel. Squares of PF_LANES channels x PF_LANES pixels are transposed in registers in between,
 // by way of a strip: the rows of a few neighbouring tiles, PF_LANES channels side by side at each pixel.
 
-enum { strip_pixels = 32 };
+enum {
+  strip_pixels = 64,
+  strip_row = strip_pixels * PF_LANES + 16,  // floats from a row to the next: not a power of two, for the cache's sake
+};
 
 #define PF_SQRT_2 1.41421356237309504880f
 #define PF_SQRT_HALF 0.70710678118654752440f
@@ -69,77 +72,95 @@ PF_INLINE void winograd_output_gradient(const int32_t m, const vector y[], vecto
 
 // MARK: Reading planes
 
-/// Reads rows of several channels at one range of PF_LANES columns.
+/// Rows of several channels at one range of PF_LANES columns.
 typedef struct row_reader {
   const pf_winograd_planes *planes;
-  int64_t y, x;
-  int64_t channel, channels;  // the first, and how many of at most PF_LANES
-  bool whole;                 // every column lies inside of the planes
-  bool free;                  // columns outside of the planes lie inside of the tensor: they may be read, and dropped
-  integers inside;            // by column
+  int64_t x;
+  int64_t channel, channels;   // the first, and how many of at most PF_LANES
+  const float *row[6];         // of the first channel, at x; zeros where there is none
+  int64_t stride[6];           // from one channel to the next
+  integers inside;             // by column: whether it lies in the planes
+  enum { reads_whole, reads_masked, reads_careful } kind;
 } row_reader;
 
-PF_INLINE row_reader read_rows(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t rows, int64_t channel) {
-  row_reader reader = {.planes = planes, .y = y, .x = x, .channel = channel};
+/// Whether every column lies in the planes; else, whether the tensor goes on around them, so that what lies outside can be
+/// read and dropped; else neither.
+PF_INLINE row_reader read_rows(const int32_t rows, const pf_winograd_planes *planes, int64_t y, int64_t x,
+                               int64_t channel) {
+  static const float zeros[PF_LANES];
+  row_reader reader = {.planes = planes, .x = x, .channel = channel};
   const int64_t left = planes->channels - channel;
   reader.channels = left < PF_LANES ? left : PF_LANES;
-  reader.whole = x >= 0 && x + PF_LANES <= planes->width;
+  int64_t lowest = planes->count, highest = 0;
+  PF_UNROLL for (int32_t i = 0; i < rows; ++i) {
+    const bool inside = y + i >= 0 && y + i < planes->height;
+    const int64_t place = planes->first + channel * planes->stride + (y + i) * planes->width + x;
+    reader.row[i] = inside ? planes->tensor + place : zeros;
+    reader.stride[i] = inside ? planes->stride : 0;
+    if (inside && place < lowest) lowest = place;
+    if (inside && place > highest) highest = place;
+  }
+  highest += (reader.channels - 1) * planes->stride + PF_LANES;
   for (int32_t i = 0; i < PF_LANES; ++i) reader.inside[i] = x + i >= 0 && x + i < planes->width ? -1 : 0;
-  const int64_t top = y < 0 ? 0 : y, bottom = y + rows > planes->height ? planes->height - 1 : y + rows - 1;
-  const int64_t lowest = planes->first + channel * planes->stride + top * planes->width + x;
-  const int64_t highest =
-      planes->first + (channel + reader.channels - 1) * planes->stride + bottom * planes->width + x + PF_LANES;
-  reader.free = lowest >= 0 && highest <= planes->count;
+  if (x >= 0 && x + PF_LANES <= planes->width) {
+    reader.kind = reads_whole;
+  } else {
+    reader.kind = lowest >= 0 && highest <= planes->count ? reads_masked : reads_careful;
+  }
   return reader;
 }
 
-/// Row y + i of channel `channel` + c. With `whole`, the reader's.
-PF_INLINE vector read_row(const row_reader *reader, const bool whole, int64_t i, int64_t c) {
-  const pf_winograd_planes *planes = reader->planes;
-  const int64_t y = reader->y + i;
-  if (y < 0 || y >= planes->height || c >= reader->channels) return broadcast(0);
-  const int64_t place = planes->first + (reader->channel + c) * planes->stride + y * planes->width + reader->x;
-  if (whole) return load(planes->tensor + place);
-  if (reader->free) return reader->inside ? load(planes->tensor + place) : broadcast(0);
-  vector row = broadcast(0);
-  for (int32_t j = 0; j < PF_LANES; ++j) {
-    if (reader->inside[j]) row[j] = planes->tensor[place + j];
+/// Row i of channel `channel` + c; `kind` is the reader's.
+PF_INLINE vector read_row(const row_reader *reader, const int32_t kind, int32_t i, int64_t c) {
+  const float *row = reader->row[i] + c * reader->stride[i];
+  if (kind == reads_careful) {
+    vector lanes = broadcast(0);
+    for (int32_t j = 0; j < PF_LANES; ++j) {
+      if (reader->inside[j]) lanes[j] = reader->stride[i] == 0 ? 0 : row[j];
+    }
+    return lanes;
   }
-  return row;
+  // The next channels' rows are far from what a hardware prefetcher expects.
+  __builtin_prefetch(row + PF_LANES * reader->stride[i], 0, 2);
+  return kind == reads_whole ? load(row) : reader->inside ? load(row) : broadcast(0);
 }
 
 // MARK: Input
 
 /// For PF_LANES columns: the vertical transform with a lane a column, then lanes become channels.
-PF_INLINE void input_columns(const int32_t m, const row_reader *reader, const bool whole, float *strip) {
+PF_INLINE void input_columns(const int32_t m, const row_reader *reader, const int32_t kind, float *strip) {
   float rows[6][PF_LANES][PF_LANES] __attribute__((aligned(64)));
-  for (int64_t c = 0; c < PF_LANES; ++c) {
+  for (int64_t c = 0; c < reader->channels; ++c) {
     vector d[6], v[6];
-    PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) d[i] = read_row(reader, whole, i, c);
+    PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) d[i] = read_row(reader, kind, i, c);
     winograd_input(m, d, v);
     PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) store(rows[i][c], v[i]);
+  }
+  for (int64_t c = reader->channels; c < PF_LANES; ++c) {
+    PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) store(rows[i][c], broadcast(0));
   }
   for (int32_t i = 0; i < m + 2; ++i) {
     vector square[PF_LANES];
     PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = load(rows[i][c]);
     transpose(square);
-    PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) store(strip + (i * strip_pixels + c) * PF_LANES, square[c]);
+    PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) store(strip + i * strip_row + c * PF_LANES, square[c]);
   }
 }
 
 PF_INLINE void transform_input(const int32_t m, const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t tiles,
                                const pf_winograd_tiles *result) {
-  float strip[6 * strip_pixels * PF_LANES] __attribute__((aligned(64)));
+  float strip[6 * strip_row] __attribute__((aligned(64)));
   const int64_t most_tiles = (strip_pixels - 2) / m;
   for (int64_t first = 0; first < tiles; first += most_tiles) {
     const int64_t count = tiles - first < most_tiles ? tiles - first : most_tiles;
     for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
       for (int64_t pixel = 0; pixel < count * m + 2; pixel += PF_LANES) {
-        const row_reader reader = read_rows(planes, y, x + first * m + pixel, m + 2, channel);
-        if (reader.whole) {
-          input_columns(m, &reader, true, strip + pixel * PF_LANES);
-        } else {
-          input_columns(m, &reader, false, strip + pixel * PF_LANES);
+        const row_reader reader = read_rows(m + 2, planes, y, x + first * m + pixel, channel);
+        float *target = strip + pixel * PF_LANES;
+        switch (reader.kind) {
+          case reads_whole: input_columns(m, &reader, reads_whole, target); break;
+          case reads_masked: input_columns(m, &reader, reads_masked, target); break;
+          case reads_careful: input_columns(m, &reader, reads_careful, target); break;
         }
       }
       float *tile = result->data + channel / PF_LANES * result->block_stride + first * result->tile_stride;
@@ -147,7 +168,7 @@ PF_INLINE void transform_input(const int32_t m, const pf_winograd_planes *planes
         float *point = tile;
         for (int32_t i = 0; i < m + 2; ++i) {
           vector d[6], v[6];
-          const float *row = strip + (i * strip_pixels + t * m) * PF_LANES;
+          const float *row = strip + i * strip_row + (t * m) * PF_LANES;
           PF_UNROLL for (int32_t j = 0; j < m + 2; ++j) d[j] = load(row + j * PF_LANES);
           winograd_input(m, d, v);
           PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, point += result->point_stride) store(point, v[j]);
@@ -159,25 +180,36 @@ PF_INLINE void transform_input(const int32_t m, const pf_winograd_planes *planes
 
 // MARK: Output gradient
 
+/// Lanes become channels.
+PF_INLINE void gradient_columns(const int32_t m, const row_reader *reader, const int32_t kind, float *strip) {
+  for (int32_t i = 0; i < m; ++i) {
+    vector square[PF_LANES];
+    if (reader->channels == PF_LANES && kind != reads_careful) {
+      PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = read_row(reader, kind, i, c);
+    } else {
+      float rows[PF_LANES][PF_LANES] __attribute__((aligned(64))) = {{0}};
+      for (int64_t c = 0; c < reader->channels; ++c) store(rows[c], read_row(reader, kind, i, c));
+      PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = load(rows[c]);
+    }
+    transpose(square);
+    PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) store(strip + i * strip_row + c * PF_LANES, square[c]);
+  }
+}
+
 PF_INLINE void transform_output_gradient(const int32_t m, const pf_winograd_planes *planes, int64_t y, int64_t x,
                                          int64_t tiles, const pf_winograd_tiles *result) {
-  float strip[4 * strip_pixels * PF_LANES] __attribute__((aligned(64)));
+  float strip[4 * strip_row] __attribute__((aligned(64)));
   const int64_t most_tiles = strip_pixels / m;
   for (int64_t first = 0; first < tiles; first += most_tiles) {
     const int64_t count = tiles - first < most_tiles ? tiles - first : most_tiles;
     for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
       for (int64_t pixel = 0; pixel < count * m; pixel += PF_LANES) {
-        const row_reader reader = read_rows(planes, y, x + first * m + pixel, m, channel);
-        for (int32_t i = 0; i < m; ++i) {
-          vector square[PF_LANES];
-          if (reader.whole) {
-            PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = read_row(&reader, true, i, c);
-          } else {
-            PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = read_row(&reader, false, i, c);
-          }
-          transpose(square);
-          float *row = strip + (i * strip_pixels + pixel) * PF_LANES;
-          PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) store(row + c * PF_LANES, square[c]);
+        const row_reader reader = read_rows(m, planes, y, x + first * m + pixel, channel);
+        float *target = strip + pixel * PF_LANES;
+        switch (reader.kind) {
+          case reads_whole: gradient_columns(m, &reader, reads_whole, target); break;
+          case reads_masked: gradient_columns(m, &reader, reads_masked, target); break;
+          case reads_careful: gradient_columns(m, &reader, reads_careful, target); break;
         }
       }
       float *tile = result->data + channel / PF_LANES * result->block_stride + first * result->tile_stride;
@@ -185,7 +217,7 @@ PF_INLINE void transform_output_gradient(const int32_t m, const pf_winograd_plan
         vector columns[4][6];
         PF_UNROLL for (int32_t j = 0; j < m; ++j) {
           vector d[4];
-          PF_UNROLL for (int32_t i = 0; i < m; ++i) d[i] = load(strip + (i * strip_pixels + t * m + j) * PF_LANES);
+          PF_UNROLL for (int32_t i = 0; i < m; ++i) d[i] = load(strip + i * strip_row + (t * m + j) * PF_LANES);
           winograd_output_gradient(m, d, columns[j]);
         }
         float *point = tile;
@@ -234,13 +266,13 @@ PF_INLINE void output_tile(const int32_t m, const float *point, int64_t point_st
     vector p[6], y[4];
     PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) p[i] = rows[i][j];
     winograd_output(m, p, y);
-    PF_UNROLL for (int32_t i = 0; i < m; ++i) store(strip + (i * strip_pixels + j) * PF_LANES, y[i] + bias);
+    PF_UNROLL for (int32_t i = 0; i < m; ++i) store(strip + i * strip_row + j * PF_LANES, y[i] + bias);
   }
 }
 
 PF_INLINE void transform_output(const int32_t m, const pf_winograd_block *products, const pf_winograd_planes *planes,
                                 int64_t y, int64_t x, int64_t tiles, const pf_winograd_finish *finish) {
-  float strip[4 * strip_pixels * PF_LANES] __attribute__((aligned(64)));
+  float strip[4 * strip_row] __attribute__((aligned(64)));
   const int64_t most_tiles = strip_pixels / m;
   const int64_t rows = planes->height - y < m ? planes->height - y : m;
   for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
@@ -258,7 +290,7 @@ PF_INLINE void transform_output(const int32_t m, const pf_winograd_block *produc
         float *result = planes->tensor + planes->first + channel * planes->stride + (y + i) * planes->width + column;
         for (int64_t pixel = 0; pixel < columns; pixel += PF_LANES) {
           vector square[PF_LANES];
-          const float *row = strip + (i * strip_pixels + pixel) * PF_LANES;
+          const float *row = strip + i * strip_row + pixel * PF_LANES;
           PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = load(row + c * PF_LANES);
           transpose(square);
           store_rows(square, channels, columns - pixel < PF_LANES ? columns - pixel : PF_LANES, planes->stride,
