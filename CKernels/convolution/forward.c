@@ -1,4 +1,6 @@
 #include "convolution/passes.h"
+#include "convolution/plan.h"
+#include "convolution/winograd.h"
 
 static pf_status prepare(const pf_settings *settings, const pf_convolution2d *problem,
                          const pf_convolution_shape *shape, pf_correlation_plan *plan) {
@@ -49,6 +51,10 @@ pf_status pf_convolution2d_forward(const pf_context *context, const pf_convoluti
   PF_TRY(pf_convolution_check(problem, &shape));
   if (shape.output_count == 0) return pf_ok;
   PF_REQUIRE(input != NULL && weight != NULL && output != NULL, pf_error_null);
+  const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_forward);
+  if (algorithm != pf_algorithm_direct) {
+    return pf_winograd_forward(&settings, problem, algorithm, input, weight, bias, output);
+  }
   pf_correlation_plan plan;
   PF_TRY(prepare(&settings, problem, &shape, &plan));
   char *workspace = pf_memory_allocate((size_t)plan.workspace_bytes);

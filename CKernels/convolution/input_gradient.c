@@ -3,6 +3,8 @@
 // y = g + (p + padding - i * dilation) / s for those i that make it whole: no zeros are inserted, none multiplied.
 
 #include "convolution/passes.h"
+#include "convolution/plan.h"
+#include "convolution/winograd.h"
 
 /// The axis of phase `phase`, and the weight tap that its first tap is, `*step` weight taps apart.
 static pf_axis phase_axis(int64_t input, int64_t output, int64_t stride, int64_t dilation, int64_t padding,
@@ -75,6 +77,10 @@ pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_co
   PF_REQUIRE(pf_writing_is_valid(writing), pf_error_value);
   if (shape.input_count == 0) return pf_ok;
   PF_REQUIRE(output_gradient != NULL && weight != NULL && input_gradient != NULL, pf_error_null);
+  const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_input_gradient);
+  if (algorithm != pf_algorithm_direct) {
+    return pf_winograd_input_gradient(&settings, problem, algorithm, output_gradient, weight, writing, input_gradient);
+  }
   int64_t workspace_bytes;
   PF_TRY(pf_input_gradient_workspace(&settings, problem, &shape, &workspace_bytes));
   char *workspace = pf_memory_allocate((size_t)workspace_bytes);

@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "convolution/passes.h"
+#include "convolution/plan.h"
+#include "convolution/winograd.h"
 
 enum {
   block_points = 1024,              // of the grid: some rows of both operands then stay in the first-level cache
@@ -265,6 +267,11 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
   PF_REQUIRE(pf_writing_is_valid(writing), pf_error_value);
   PF_REQUIRE(weight_gradient != NULL, pf_error_null);
   PF_REQUIRE(problem->batch == 0 || (input != NULL && output_gradient != NULL), pf_error_null);
+  const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_weight_gradient);
+  if (algorithm != pf_algorithm_direct) {
+    return pf_winograd_weight_gradient(&settings, problem, algorithm, input, output_gradient, gradient_mask, writing,
+                                       weight_gradient);
+  }
   gradient_plan plan;
   PF_TRY(prepare(&settings, problem, &shape, &plan));
   char *workspace = pf_memory_allocate((size_t)plan.workspace_bytes);

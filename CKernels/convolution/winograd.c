@@ -1,8 +1,16 @@
 #include "convolution/winograd.h"
 
 bool pf_winograd_applies(const pf_convolution2d *p) {
-  return p->batch > 0 && p->kernel_height == 3 && p->kernel_width == 3 && p->stride_height == 1 &&
-         p->stride_width == 1 && p->dilation_height == 1 && p->dilation_width == 1;
+  if (p->batch == 0 || p->kernel_height != 3 || p->kernel_width != 3 || p->stride_height != 1 || p->stride_width != 1 ||
+      p->dilation_height != 1 || p->dilation_width != 1) {
+    return false;
+  }
+  // Nothing that large can be in memory; below, no product of counts overflows.
+  const double most = 0x1p44;
+  const double height = (double)p->input_height + (double)p->padding_top + (double)p->padding_bottom;
+  const double width = (double)p->input_width + (double)p->padding_left + (double)p->padding_right;
+  const double channels = (double)p->input_channels, outputs = (double)p->output_channels;
+  return (channels + outputs) * (double)p->batch * height * width < most && channels * outputs < most;
 }
 
 // MARK: Tiles
@@ -26,13 +34,8 @@ static pf_winograd_grid tiling(const pf_convolution2d *p, pf_convolution_pass pa
                             p->input_width + p->padding_left + p->padding_right - 2, tile);
 }
 
-double pf_winograd_multiplications(const pf_convolution2d *p, pf_convolution_pass pass, int32_t tile) {
-  const double products = (double)p->input_channels * (double)(p->output_channels / p->groups);
-  return (double)tiling(p, pass, tile).tiles * (tile + 2) * (tile + 2) * products;
-}
-
-int32_t pf_winograd_tile(const pf_convolution2d *p, pf_convolution_pass pass) {
-  return pf_winograd_multiplications(p, pass, 2) <= pf_winograd_multiplications(p, pass, 4) ? 2 : 4;
+int64_t pf_winograd_tiles_of(const pf_convolution2d *problem, pf_convolution_pass pass, int32_t tile) {
+  return tiling(problem, pass, tile).tiles;
 }
 
 int64_t pf_winograd_workspace(const pf_settings *settings, const pf_convolution2d *problem, pf_convolution_pass pass,

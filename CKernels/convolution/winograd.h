@@ -42,11 +42,8 @@
 /// Whether a checked problem is one of Winograd's: 3 x 3, stride 1, dilation 1, not empty.
 bool pf_winograd_applies(const pf_convolution2d *problem);
 
-/// The tile, 2 or 4, that needs fewer multiplications for a pass over a checked problem; 2, the more exact, when equal.
-int32_t pf_winograd_tile(const pf_convolution2d *problem, pf_convolution_pass pass);
-
-/// The number of multiplications of a pass over a checked problem with the given tile, without those of the transforms.
-double pf_winograd_multiplications(const pf_convolution2d *problem, pf_convolution_pass pass, int32_t tile);
+/// The number of tiles of a pass, in all images.
+int64_t pf_winograd_tiles_of(const pf_convolution2d *problem, pf_convolution_pass pass, int32_t tile);
 
 /// The workspace that a pass takes from the arena, in bytes.
 int64_t pf_winograd_workspace(const pf_settings *settings, const pf_convolution2d *problem, pf_convolution_pass pass,

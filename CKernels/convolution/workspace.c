@@ -1,4 +1,6 @@
 #include "convolution/passes.h"
+#include "convolution/plan.h"
+#include "convolution/winograd.h"
 
 pf_status pf_convolution2d_workspace(const pf_context *context, const pf_convolution2d *problem,
                                      pf_convolution_pass pass, size_t *bytes) {
@@ -7,8 +9,14 @@ pf_status pf_convolution2d_workspace(const pf_context *context, const pf_convolu
   pf_convolution_shape shape;
   PF_TRY(pf_read_context(context, &settings));
   PF_TRY(pf_convolution_check(problem, &shape));
+  PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
+  const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pass);
+  if (algorithm != pf_algorithm_direct) {
+    *bytes = (size_t)pf_winograd_workspace(&settings, problem, pass, algorithm);
+    return pf_ok;
+  }
   int64_t workspace = 0;
-  pf_status status = pf_error_value;
+  pf_status status = pf_ok;
   switch (pass) {
     case pf_pass_forward: status = pf_forward_workspace(&settings, problem, &shape, &workspace); break;
     case pf_pass_input_gradient: status = pf_input_gradient_workspace(&settings, problem, &shape, &workspace); break;

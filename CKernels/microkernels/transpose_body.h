@@ -11,7 +11,7 @@
 #define PF_UNPACK(x, y, a, b, c, d) __builtin_shufflevector(x, y, a, b, c, d)
 #endif
 
-/// x[i][j] becomes x[j][i].
+/// Lane j of vector i becomes lane i of vector j.
 PF_INLINE void transpose(vector x[PF_LANES]) {
   // Squares of 4 x 4 within each four lanes.
   PF_UNROLL for (int32_t i = 0; i < PF_LANES; i += 4) {

@@ -42,38 +42,6 @@ PF_INLINE vector even_lanes(vector x, vector y) {
 #endif
 }
 
-/// x's and y's lanes in turn: their first halves, their second halves.
-PF_INLINE vector interleave_low(vector x, vector y) {
-#if PF_LANES == 16
-  return __builtin_shufflevector(x, y, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-#elif PF_LANES == 8
-  return __builtin_shufflevector(x, y, 0, 8, 1, 9, 2, 10, 3, 11);
-#else
-  return __builtin_shufflevector(x, y, 0, 4, 1, 5);
-#endif
-}
-PF_INLINE vector interleave_high(vector x, vector y) {
-#if PF_LANES == 16
-  return __builtin_shufflevector(x, y, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-#elif PF_LANES == 8
-  return __builtin_shufflevector(x, y, 4, 12, 5, 13, 6, 14, 7, 15);
-#else
-  return __builtin_shufflevector(x, y, 2, 6, 3, 7);
-#endif
-}
-
-/// Lane j of vector i becomes lane i of vector j. Each round doubles the number of source vectors in a vector.
-PF_INLINE void transpose(vector x[PF_LANES]) {
-  PF_UNROLL for (int32_t round = 1; round < PF_LANES; round *= 2) {
-    vector y[PF_LANES];
-    PF_UNROLL for (int32_t i = 0; i < PF_LANES / 2; ++i) {
-      y[2 * i] = interleave_low(x[i], x[i + PF_LANES / 2]);
-      y[2 * i + 1] = interleave_high(x[i], x[i + PF_LANES / 2]);
-    }
-    PF_UNROLL for (int32_t i = 0; i < PF_LANES; ++i) x[i] = y[i];
-  }
-}
-
 // Half of the way of summing across lanes: fold_k(x, y) adds the halves of each block of 2k lanes; x's sums come first.
 #if PF_LANES == 16
 PF_INLINE vector fold_8(vector x, vector y) {

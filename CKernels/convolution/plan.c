@@ -1,0 +1,58 @@
+// The planner. Times are estimated in vector multiply-adds; the constants are measurements on Zen 4, where they predict the
+// faster algorithm for all but a few shapes, at which the two are close. Ratios matter, not times.
+
+#include "convolution/plan.h"
+
+#include "convolution/winograd.h"
+
+// A direct algorithm's time over that of its multiply-adds.
+static const double direct_overhead = 1.25;
+// The time of transforming one tile of a vector of channels, a point: from an image or to one, memory included.
+static const double input_point = 16, output_point = 10;
+// The time of transforming a vector of weights, a point.
+static const double weight_point = 5;
+
+/// Multiply-adds and the transforms' work, in double: no count overflows.
+static double winograd_time(double lanes, const pf_convolution2d *p, pf_convolution_pass pass, int32_t tile) {
+  const bool to_input = pass == pf_pass_input_gradient;
+  const double groups = (double)p->groups, points = (tile + 2) * (tile + 2);
+  const double channels = (double)((to_input ? p->output_channels : p->input_channels) / p->groups);
+  const double outputs = (double)((to_input ? p->input_channels : p->output_channels) / p->groups);
+  const double channel_vectors = __builtin_ceil(channels / lanes), output_vectors = __builtin_ceil(outputs / lanes);
+  const double output_time = pass == pf_pass_weight_gradient ? input_point : output_point;
+  const double tile_time = channels * output_vectors + channel_vectors * input_point + output_vectors * output_time;
+  const double weight_time = channels * output_vectors * weight_point;
+  return groups * points * ((double)pf_winograd_tiles_of(p, pass, tile) * tile_time + weight_time);
+}
+
+static double direct_time(double lanes, const pf_convolution2d *p) {
+  const double height = (double)(p->input_height + p->padding_top + p->padding_bottom - 2);
+  const double width = (double)(p->input_width + p->padding_left + p->padding_right - 2);
+  const double products = (double)p->input_channels * (double)(p->output_channels / p->groups) * 9;
+  return (double)p->batch * height * width * products / lanes * direct_overhead;
+}
+
+pf_algorithm pf_plan_algorithm(const pf_settings *settings, const pf_convolution2d *problem,
+                               pf_convolution_pass pass) {
+  if (settings->numerics == pf_exact || !pf_winograd_applies(problem)) return pf_algorithm_direct;
+  const double lanes = (double)settings->kernels->lanes;
+  const double time_2 = winograd_time(lanes, problem, pass, 2), time_4 = winograd_time(lanes, problem, pass, 4);
+  if (direct_time(lanes, problem) <= (time_2 < time_4 ? time_2 : time_4)) return pf_algorithm_direct;
+  return time_2 <= time_4 ? pf_algorithm_winograd_2 : pf_algorithm_winograd_4;
+}
+
+pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolution2d *problem,
+                                     pf_convolution_pass pass, const char **name) {
+  PF_REQUIRE(name != NULL, pf_error_null);
+  pf_settings settings;
+  pf_convolution_shape shape;
+  PF_TRY(pf_read_context(context, &settings));
+  PF_TRY(pf_convolution_check(problem, &shape));
+  PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
+  switch (pf_plan_algorithm(&settings, problem, pass)) {
+    case pf_algorithm_direct: *name = "direct"; break;
+    case pf_algorithm_winograd_2: *name = "winograd 2x2"; break;
+    case pf_algorithm_winograd_4: *name = "winograd 4x4"; break;
+  }
+  return pf_ok;
+}

@@ -1,0 +1,17 @@
+// Which algorithm a pass of a convolution runs: a function of the shape, the numerics and the length of vectors alone.
+
+#ifndef PF_PLAN_H
+#define PF_PLAN_H
+
+#include "convolution/problem.h"
+
+typedef enum pf_algorithm : int32_t {
+  pf_algorithm_direct = 0,
+  pf_algorithm_winograd_2 = 2,  // F(2 x 2, 3 x 3); the value is the tile
+  pf_algorithm_winograd_4 = 4,  // F(4 x 4, 3 x 3)
+} pf_algorithm;
+
+/// The algorithm with the least estimated time for one pass of a checked problem.
+pf_algorithm pf_plan_algorithm(const pf_settings *settings, const pf_convolution2d *problem, pf_convolution_pass pass);
+
+#endif
