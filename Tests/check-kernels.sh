@@ -29,7 +29,7 @@ runner=()
 if [ "$mode" = neon ]; then
   missing=()
   command -v qemu-aarch64-static > /dev/null || missing+=(qemu-user-static)
-  [ -e /usr/aarch64-linux-gnu/lib/libc.so ] || missing+=(gcc-aarch64-linux-gnu)
+  [ -e /usr/aarch64-linux-gnu/lib/libc.so ] || missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
   if [ ${#missing[@]} -gt 0 ]; then
     echo "check-kernels: emulating AArch64 needs: apt-get install --no-install-recommends ${missing[*]}" >&2
     exit 2
