@@ -7,21 +7,6 @@ import Foundation
 /// repetitions, of which the first is dropped (caches and clocks are the other's) and the median counts; the figure is
 /// the median over the rounds.
 struct ConvolutionMeasurement {
-    struct Row: Encodable {
-        let suite, layer: String
-        let batch, threads: Int
-        let pass: Pass
-        let ours_ms: Double
-        let peer_ms: Double?
-        let peer_layout: String?
-        /// The peer's time over ours: the median over the rounds, and its quartiles.
-        let ratio, ratio_lower, ratio_upper: Double?
-        let gigaflops, percent_of_peak: Double
-        /// Of the result against the reference, over the reference's largest value.
-        let max_error: Double
-        let peer_max_error: Double?
-    }
-
     /// A side in one layout.
     private struct Side {
         let process: Peer
@@ -40,10 +25,10 @@ struct ConvolutionMeasurement {
     /// A result further from the reference than this share of its largest value gets no figure.
     static let errorLimit = 1e-5
 
-    func measure(_ layer: Layer, suite: String, passes: [Pass], seed: UInt64) throws -> [Row] {
+    func measure(_ layer: Layer, suite: String, passes: [Pass], seed: UInt64) throws -> [ConvolutionReport.Row] {
         let data = try ConvolutionData(layer, seed: seed)
         let load = ConvolutionRequest(
-            op: .load, problem: .init(layer), folder: data.folder.path, threads: context.threads,
+            op: .load, problem: .init(layer), folder: data.folder.path, threads: Int32(context.threadCount),
             numerics: context.numerics.rawValue, isa: context.isa.rawValue)
         let processes = [ours] + (peer.map { [$0] } ?? [])
         for process in processes {
@@ -52,7 +37,9 @@ struct ConvolutionMeasurement {
         return try passes.map { try measure(layer, data, suite: suite, pass: $0) }
     }
 
-    private func measure(_ layer: Layer, _ data: ConvolutionData, suite: String, pass: Pass) throws -> Row {
+    private func measure(
+        _ layer: Layer, _ data: ConvolutionData, suite: String, pass: Pass
+    ) throws -> ConvolutionReport.Row {
         let error = try check(ours, data, pass, name: "this library")
         let peerError = try peer.map { try check($0, data, pass, name: $0.greeting.name) }
         let sides =
@@ -60,7 +47,7 @@ struct ConvolutionMeasurement {
             + (peer.map { peer in Layout.allCases.map { Side(process: peer, layout: $0) } } ?? [])
         let repetitions = try sides.map { side in
             let once = try time(side, pass, repetitions: 2).last!
-            return max(3, min(1000, Int((turn / once).rounded(.up))))
+            return max(1, min(1000, Int((turn / once).rounded(.up))))
         }
         var seconds = sides.map { _ in [Double]() }
         for round in 0..<rounds {
@@ -74,11 +61,11 @@ struct ConvolutionMeasurement {
         let best = sides.indices.dropFirst().min { medians[$0] < medians[$1] }
         let ratios = best.map { best in Statistics(zip(seconds[best], seconds[0]).map { $0 / $1 }) }
         let rate = layer.operations / medians[0]
-        return Row(
+        return ConvolutionReport.Row(
             suite: suite, layer: layer.description, batch: layer.batch,
-            threads: Int(context.threads > 0 ? context.threads : pf_available_threads()), pass: pass,
+            threads: context.threadCount, pass: pass,
             ours_ms: 1e3 * medians[0], peer_ms: best.map { 1e3 * medians[$0] },
-            peer_layout: best.map { sides[$0].layout.rawValue }, ratio: ratios?.median,
+            peer_layout: best.map { sides[$0].layout }, ratio: ratios?.median,
             ratio_lower: ratios?.lowerQuartile, ratio_upper: ratios?.upperQuartile, gigaflops: rate / 1e9,
             percent_of_peak: 100 * rate / peak, max_error: error, peer_max_error: peerError)
     }
@@ -113,6 +100,11 @@ struct ConvolutionMeasurement {
         defer { process.pause() }
         return try body()
     }
+}
+
+extension pf_context {
+    /// The threads that it stands for.
+    var threadCount: Int { Int(threads > 0 ? threads : pf_available_threads()) }
 }
 
 extension ConvolutionRequest.Problem {

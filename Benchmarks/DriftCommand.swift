@@ -14,44 +14,14 @@ struct DriftCommand: ParsableCommand {
 
     @Option(help: "What to compare with: pytorch.") var peer: PeerName?
     @Option(help: "Of the weights and the input.") var seed: UInt64 = 0
-    @Flag(help: "Print one JSON object.") var json = false
-
-    struct Row: Encodable {
-        let optimizer: String
-        let inputGrad: Bool
-        let peer, mask, callback, recipe, pin: Float?
-
-        enum CodingKeys: String, CodingKey {
-            case optimizer, peer, mask, callback, recipe, pin
-            case inputGrad = "input_grad"
-        }
-
-        func encode(to encoder: any Encoder) throws {
-            var container = encoder.container(keyedBy: CodingKeys.self)
-            try container.encode(optimizer, forKey: .optimizer)
-            try container.encode(inputGrad, forKey: .inputGrad)
-            try container.encode(peer, forKey: .peer)  // null without a peer
-            try container.encode(mask, forKey: .mask)
-            try container.encode(callback, forKey: .callback)
-            try container.encode(recipe, forKey: .recipe)
-            try container.encode(pin, forKey: .pin)
-        }
-    }
-
-    struct Report: Encodable {
-        let value: Float
-        let steps: Int
-        let seed: UInt64
-        let peer: Peer.Greeting?
-        let rows: [Row]
-    }
+    @OptionGroup var output: OutputOptions
 
     func run() throws {
         let torch = try peer.map { _ in try Peer(script: "drift.py") }
         let drift = Drift(seed: seed)
         let rows = try Drift.Setting.all.flatMap { setting in
             try [true, false].map { inputGrad in
-                Row(
+                DriftReport.Row(
                     optimizer: setting.name, inputGrad: inputGrad,
                     peer: try torch?.finalValue(drift, setting, inputGrad: inputGrad),
                     mask: try drift.finalValue(setting, inputGrad: inputGrad, way: .mask),
@@ -60,28 +30,48 @@ struct DriftCommand: ParsableCommand {
                     pin: try drift.finalValue(setting, inputGrad: inputGrad, way: .pin))
             }
         }
-        if json {
-            try printJSON(
-                Report(value: Drift.value, steps: Drift.steps, seed: seed, peer: torch?.greeting, rows: rows))
-        } else {
-            print("One weight of a 3x3 convolution, set to 1 and held: its value after \(Drift.steps) steps\n")
-            print(table(rows, torch?.greeting))
-        }
+        try output.print(
+            DriftReport(value: Drift.value, steps: Drift.steps, seed: seed, peer: torch?.greeting, rows: rows))
         if rows.contains(where: { $0.mask != Drift.value || $0.callback != Drift.value }) {
             throw Failure("a frozen weight moved")
         }
     }
+}
 
-    private func table(_ rows: [Row], _ peer: Peer.Greeting?) -> TextTable {
+struct DriftReport: Report {
+    struct Row: Encodable {
+        let optimizer: String
+        let inputGrad: Bool
+        let peer: Float?
+        let mask, callback, recipe, pin: Float
+
+        enum CodingKeys: String, CodingKey {
+            case optimizer, peer, mask, callback, recipe, pin
+            case inputGrad = "input_grad"
+        }
+    }
+
+    static let columns = ["optimizer", "input_grad", "peer", "mask", "callback", "recipe", "pin"]
+
+    let value: Float
+    let steps: Int
+    let seed: UInt64
+    let peer: Peer.Greeting?
+    let rows: [Row]
+
+    var text: String { "\(title)\n\n\(table)" }
+    var html: String { "<h1>\(title)</h1>\n\(table.html)" }
+
+    private var title: String { "One weight of a 3x3 convolution, set to 1 and held: its value after \(steps) steps" }
+
+    private var table: TextTable {
         var table = TextTable(
             ["optimizer", "input grad"] + (peer.map { ["\($0.name) \($0.version)"] } ?? [])
                 + ["mask", "callback", "recipe", "pin"],
             left: 2)
         for row in rows {
-            let values = (peer == nil ? [] : [row.peer]) + [row.mask, row.callback, row.recipe, row.pin]
-            table.add(
-                [row.optimizer, row.inputGrad ? "yes" : "no"]
-                    + values.map { $0.map { String(format: "%.9f", $0) } ?? "-" })
+            let values = (row.peer.map { [$0] } ?? []) + [row.mask, row.callback, row.recipe, row.pin]
+            table.add([row.optimizer, row.inputGrad ? "yes" : "no"] + values.map { fixed(Double($0), 9) })
         }
         return table
     }

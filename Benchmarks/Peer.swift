@@ -42,6 +42,12 @@ final class Peer {
         try self.init(command: ["/usr/bin/env", Peer.python, path], name: script)
     }
 
+    /// This program's own process for what is measured.
+    static func worker() throws -> Peer {
+        let program = Bundle.main.executablePath ?? CommandLine.arguments[0]
+        return try Peer(command: [program, "worker"], name: "worker")
+    }
+
     init(command: [String], name: String) throws {
         self.name = name
         let input = Pipe(), output = Pipe()

@@ -4,5 +4,8 @@ import ArgumentParser
     static let configuration = CommandConfiguration(
         commandName: "permafrost-bench",
         abstract: "Measures Permafrost, beside PyTorch where asked.",
-        subcommands: [DriftCommand.self, RooflineCommand.self, ConvCommand.self, WorkerCommand.self])
+        subcommands: [
+            DriftCommand.self, RooflineCommand.self, ConvCommand.self, ShowCommand.self, CheckCommand.self,
+            WorkerCommand.self,
+        ])
 }

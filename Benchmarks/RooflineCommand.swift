@@ -8,26 +8,10 @@ struct RooflineCommand: ParsableCommand {
         abstract: "Measures what the machine can do: fused multiply-adds in registers, and streaming from memory.")
 
     @Option(help: "Seconds to spend on each figure.") var seconds = 0.5
-    @Flag(help: "Print one JSON object.") var json = false
+    @OptionGroup var output: OutputOptions
 
     func validate() throws {
         guard seconds > 0, seconds.isFinite else { throw ValidationError("--seconds must be positive.") }
-    }
-
-    struct Row: Encodable {
-        let isa: String
-        let threads: Int32
-        let gigaflops: Double
-    }
-
-    struct Bandwidth: Encodable {
-        let threads: Int32
-        let gigabytes_per_second: Double
-    }
-
-    struct Report: Encodable {
-        let rows: [Row]
-        let stream: [Bandwidth]
     }
 
     func run() throws {
@@ -35,41 +19,52 @@ struct RooflineCommand: ParsableCommand {
         let sets = [pf_isa_baseline, pf_isa_avx2, pf_isa_avx512, pf_isa_neon].filter { pf_isa_supported($0) }
         let rows = try sets.flatMap { isa in
             try threads.map { count in
-                let context = pf_context(threads: count, numerics: pf_fast, isa: isa)
-                return Row(
+                RooflineReport.Row(
                     isa: String(cString: pf_isa_name(isa)), threads: count,
-                    gigaflops: try measurePeak(context, seconds: seconds) / 1e9)
+                    gigaflops: try measurePeak(
+                        pf_context(threads: count, numerics: pf_fast, isa: isa), seconds: seconds) / 1e9)
             }
         }
-        let stream = try threads.map { Bandwidth(threads: $0, gigabytes_per_second: try bandwidth(threads: $0) / 1e9) }
-        if json {
-            try printJSON(Report(rows: rows, stream: stream))
-            return
+        let stream = try threads.map { count in
+            RooflineReport.Stream(
+                threads: count,
+                gigabytes_per_second: try measureBandwidth(
+                    pf_context(threads: count, numerics: pf_fast, isa: pf_isa_auto), seconds: seconds) / 1e9)
         }
-        var table = TextTable(["instruction set", "threads", "GFLOP/s"], left: 1)
-        for row in rows { table.add([row.isa, "\(row.threads)", String(format: "%.1f", row.gigaflops)]) }
-        print("Multiply-adds in registers (two operations each)\n\n\(table)\n")
-        table = TextTable(["stream", "threads", "GB/s"], left: 1)
-        for row in stream {
-            table.add(["y += a x", "\(row.threads)", String(format: "%.1f", row.gigabytes_per_second)])
-        }
-        print("Memory, 256 MB a vector\n\n\(table)")
+        try output.print(RooflineReport(rows: rows, stream: stream))
+    }
+}
+
+struct RooflineReport: Report {
+    struct Row: Encodable {
+        let isa: String
+        let threads: Int32
+        let gigaflops: Double
     }
 
-    /// Bytes a second of y += a x: two reads and a write an element.
-    private func bandwidth(threads: Int32) throws -> Double {
-        let count = 64 << 20
-        let x = try FloatBuffer(count: count), y = try FloatBuffer(count: count)
-        var context = pf_context(threads: threads, numerics: pf_fast, isa: pf_isa_auto)
-        x.pointer.update(repeating: 1, count: count)
-        y.pointer.update(repeating: 0, count: count)
-        let clock = ContinuousClock(), start = clock.now
-        var times: [Double] = []
-        repeat {
-            let time = clock.measure { pf_add_scaled(&context, Int64(count), 0.5, x.pointer, y.pointer) }
-            times.append(time.seconds)
-        } while (clock.now - start).seconds < seconds || times.count < 3
-        return 12 * Double(count) / Statistics(times).median
+    struct Stream: Encodable {
+        let threads: Int32
+        let gigabytes_per_second: Double
+    }
+
+    static let columns = ["isa", "threads", "gigaflops"]
+
+    let rows: [Row]
+    let stream: [Stream]
+
+    private static let titles = ["Multiply-adds in registers, two operations each", "y += a x on 256 MB a vector"]
+
+    private var tables: [TextTable] {
+        var peak = TextTable(["instruction set", "threads", "GFLOP/s"], left: 1)
+        for row in rows { peak.add([row.isa, "\(row.threads)", fixed(row.gigaflops, 1)]) }
+        var memory = TextTable(["threads", "GB/s"], left: 1)
+        for row in stream { memory.add(["\(row.threads)", fixed(row.gigabytes_per_second, 1)]) }
+        return [peak, memory]
+    }
+
+    var text: String { zip(Self.titles, tables).map { "\($0)\n\n\($1)" }.joined(separator: "\n\n") }
+    var html: String {
+        "<h1>Roofline</h1>\n" + zip(Self.titles, tables).map { "<h2>\($0)</h2>\n\($1.html)" }.joined(separator: "\n")
     }
 }
 
@@ -79,6 +74,31 @@ func measurePeak(_ context: pf_context, seconds: Double) throws -> Double {
     let status = pf_measure_peak(&context, seconds, &rate)
     guard status == pf_ok else { throw Failure("measuring the peak: \(String(cString: pf_status_message(status)))") }
     return rate
+}
+
+/// Bytes a second of y += a x: two reads and a write an element.
+func measureBandwidth(_ context: pf_context, seconds: Double) throws -> Double {
+    let count = 64 << 20
+    defer { pf_memory_trim() }
+    return try withBuffers(count: count) { x, y in
+        var context = context
+        x.update(repeating: 1, count: count)
+        y.update(repeating: 0, count: count)
+        let clock = ContinuousClock(), start = clock.now
+        var times: [Double] = []
+        repeat {
+            times.append(clock.measure { _ = pf_add_scaled(&context, Int64(count), 0.5, x, y) }.seconds)
+        } while (clock.now - start).seconds < seconds || times.count < 3
+        return 12 * Double(count) / Statistics(times).median
+    }
+}
+
+/// Two blocks of the arena, given back to it when `body` ends.
+private func withBuffers<R>(
+    count: Int, _ body: (UnsafeMutablePointer<Float>, UnsafeMutablePointer<Float>) throws -> R
+) throws -> R {
+    let x = try FloatBuffer(count: count), y = try FloatBuffer(count: count)
+    return try withExtendedLifetime((x, y)) { try body(x.pointer, y.pointer) }
 }
 
 extension Duration {
