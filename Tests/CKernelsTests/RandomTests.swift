@@ -162,6 +162,24 @@ extension KernelTests {
             }
         }
 
+        @Test("An element whose uniform number equals the probability is kept, at the next probability dropped")
+        func boundary() {
+            var uniform = [Float](repeating: -77, count: 100)
+            pf_random_uniform(nil, 7, 8, 0, 100, 0, 1, &uniform)
+            let ones = [Float](repeating: 1, count: 100)
+            for isa in supportedInstructionSets {
+                var context = pf_context(threads: 1, numerics: pf_fast, isa: isa)
+                for index in [0, 17, 99] {
+                    var kept = ones
+                    var dropped = ones
+                    pf_dropout(&context, 7, 8, 100, uniform[index], ones, &kept)
+                    pf_dropout(&context, 7, 8, 100, uniform[index].nextUp, ones, &dropped)
+                    #expect(kept[index] == 1 / (1 - uniform[index]), "\(name(of: isa))")
+                    #expect(dropped[index] == 0, "\(name(of: isa))")
+                }
+            }
+        }
+
         @Test("Bad arguments are refused")
         func refusals() {
             let x = [Float](repeating: 1, count: 64)
