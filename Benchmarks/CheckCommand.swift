@@ -1,4 +1,5 @@
 import ArgumentParser
+import CKernels
 import CReference
 import Foundation
 
@@ -49,8 +50,45 @@ struct CheckCommand: ParsableCommand {
             }
             if report.failures > 0 { failures.append(String(cString: ref_report_failure(&report))) }
         }
-        try output.print(CheckReport(seed: seed, rows: rows))
+        try output.print(CheckReport(seed: seed, rows: rows, algorithms: try algorithms(set)))
         if !failures.isEmpty { throw Failure(failures.joined(separator: "\n")) }
+    }
+}
+
+extension CheckCommand {
+    /// How many passes of the problems run each algorithm, by instruction set and numerics.
+    private func algorithms(_ set: Int32) throws -> [CheckReport.Algorithm] {
+        var counts: [[String]: Int] = [:]
+        for index in 0..<problems {
+            let problem = pf_convolution2d(ref_random_convolution(seed, index))
+            for isa in 1..<Int32(ref_isa_limit) where pf_isa_supported(pf_isa(rawValue: isa)) {
+                guard set == pf_isa_auto.rawValue || set == isa else { continue }
+                for numerics in NumericsName.allCases {
+                    let context = pf_context(threads: 0, numerics: numerics.value, isa: pf_isa(rawValue: isa))
+                    for pass in Pass.allCases {
+                        let name = try problem.algorithm(pass, context)
+                        let isaName = String(cString: pf_isa_name(context.isa))
+                        counts[[name, pass.rawValue, numerics.rawValue, isaName], default: 0] += 1
+                    }
+                }
+            }
+        }
+        return counts.keys.sorted { $0.lexicographicallyPrecedes($1) }.map {
+            CheckReport.Algorithm(
+                algorithm: $0[0], pass: $0[1], numerics: $0[2], isa: $0[3], problems: counts[$0]!)
+        }
+    }
+}
+
+extension pf_convolution2d {
+    init(_ p: ref_convolution) {
+        self.init(
+            batch: p.batch, input_channels: p.input_channels, input_height: p.input_height,
+            input_width: p.input_width, output_channels: p.output_channels, kernel_height: p.kernel_height,
+            kernel_width: p.kernel_width, stride_height: p.stride_height, stride_width: p.stride_width,
+            padding_top: p.padding_top, padding_bottom: p.padding_bottom, padding_left: p.padding_left,
+            padding_right: p.padding_right, dilation_height: p.dilation_height, dilation_width: p.dilation_width,
+            groups: p.groups)
     }
 }
 
@@ -66,8 +104,21 @@ struct CheckReport: Report {
 
     static let columns = ["data", "numerics", "isa", "problems", "results", "failures"]
 
+    struct Algorithm: Encodable {
+        let algorithm, pass, numerics, isa: String
+        let problems: Int
+    }
+
     let seed: UInt64
     let rows: [Row]
+    /// What the planner chose for these problems.
+    let algorithms: [Algorithm]
+
+    private var planTable: TextTable {
+        var table = TextTable(["algorithm", "pass", "numerics", "isa", "problems"], left: 4)
+        for row in algorithms { table.add([row.algorithm, row.pass, row.numerics, row.isa, "\(row.problems)"]) }
+        return table
+    }
 
     private var table: TextTable {
         var table = TextTable(Self.columns, left: 3)
@@ -79,6 +130,8 @@ struct CheckReport: Report {
         return table
     }
 
-    var text: String { "Random problems against the reference, seed \(seed)\n\n\(table)" }
-    var html: String { "<h1>Random problems against the reference, seed \(seed)</h1>\n\(table.html)" }
+    var text: String { "Random problems against the reference, seed \(seed)\n\n\(table)\n\n\(planTable)" }
+    var html: String {
+        "<h1>Random problems against the reference, seed \(seed)</h1>\n\(table.html)\n\(planTable.html)"
+    }
 }

@@ -67,7 +67,8 @@ struct ConvolutionMeasurement {
             ours_ms: 1e3 * medians[0], peer_ms: best.map { 1e3 * medians[$0] },
             peer_layout: best.map { sides[$0].layout }, ratio: ratios?.median,
             ratio_lower: ratios?.lowerQuartile, ratio_upper: ratios?.upperQuartile, gigaflops: rate / 1e9,
-            percent_of_peak: 100 * rate / peak, max_error: error, peer_max_error: peerError)
+            percent_of_peak: 100 * rate / peak, algorithm: try layer.algorithm(pass, context),
+            max_error: error, peer_max_error: peerError)
     }
 
     private func time(_ side: Side, _ pass: Pass, repetitions: Int) throws -> [Double] {

@@ -13,6 +13,7 @@ struct ConvolutionReport: Report, Codable {
         /// The peer's time over ours: the median over the rounds, and its quartiles.
         let ratio, ratio_lower, ratio_upper: Double?
         let gigaflops, percent_of_peak: Double
+        let algorithm: String
         /// Of the result against the reference, over the reference's largest value.
         let max_error: Double
         let peer_max_error: Double?
@@ -20,7 +21,7 @@ struct ConvolutionReport: Report, Codable {
 
     static let columns = [
         "suite", "layer", "batch", "threads", "pass", "ours_ms", "peer_ms", "peer_layout", "ratio", "ratio_lower",
-        "ratio_upper", "gigaflops", "percent_of_peak", "max_error", "peer_max_error",
+        "ratio_upper", "gigaflops", "percent_of_peak", "algorithm", "max_error", "peer_max_error",
     ]
 
     let isa: String
@@ -59,7 +60,7 @@ struct ConvolutionReport: Report, Codable {
     var text: String {
         var table = TextTable(
             ["layer", "batch", "pass", "ms"] + (peer.map { ["\($0.name) ms", "ratio", "quartiles"] } ?? [])
-                + ["GFLOP/s", "% of peak", "max error"] + (peer == nil ? [] : ["its error"]), left: 1)
+                + ["GFLOP/s", "% of peak", "algorithm", "max error"] + (peer == nil ? [] : ["its error"]), left: 1)
         for row in rows { table.add(cells(row)) }
         var parts = [
             "\(isa), \(threads) threads, numerics \(numerics.rawValue), peak \(fixed(peak_gigaflops, 0)) GFLOP/s, "
@@ -75,7 +76,8 @@ struct ConvolutionReport: Report, Codable {
             cells += [fixed(time, 3), fixed(ratio, 2), "\(fixed(lower, 2))-\(fixed(upper, 2))"]
         }
         cells += [
-            fixed(row.gigaflops, 0), fixed(row.percent_of_peak, 0), String(format: "%.1e", row.max_error),
+            fixed(row.gigaflops, 0), fixed(row.percent_of_peak, 0), row.algorithm,
+            String(format: "%.1e", row.max_error),
         ]
         return cells + (row.peer_max_error.map { [String(format: "%.1e", $0)] } ?? [])
     }
@@ -125,7 +127,7 @@ struct ConvolutionReport: Report, Codable {
                 row.peer_ms.map { fixed($0, 3) } ?? "", row.peer_layout?.rawValue ?? "",
                 row.ratio.map { fixed($0, 2) } ?? "", row.ratio_lower.map { fixed($0, 2) } ?? "",
                 row.ratio_upper.map { fixed($0, 2) } ?? "", fixed(row.gigaflops, 0), fixed(row.percent_of_peak, 0),
-                String(format: "%.1e", row.max_error),
+                row.algorithm, String(format: "%.1e", row.max_error),
                 row.peer_max_error.map { String(format: "%.1e", $0) } ?? "",
             ])
         }

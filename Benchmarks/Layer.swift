@@ -95,11 +95,37 @@ struct Layer: Hashable, Codable, CustomStringConvertible {
     var operations: Double { 2 * Double(outputCount) * Double(inputChannels / groups * taps) }
 }
 
+extension Layer {
+    /// The name of the algorithm that a pass runs.
+    func algorithm(_ pass: Pass, _ context: pf_context) throws -> String {
+        try problem.algorithm(pass, context)
+    }
+}
+
+extension pf_convolution2d {
+    func algorithm(_ pass: Pass, _ context: pf_context) throws -> String {
+        var problem = self, context = context, name: UnsafePointer<CChar>?
+        let status = pf_convolution2d_algorithm(&context, &problem, pass.kernelPass, &name)
+        guard status == pf_ok, let name else {
+            throw Failure("the plan of \(pass.rawValue): \(String(cString: pf_status_message(status)))")
+        }
+        return String(cString: name)
+    }
+}
+
 /// What is computed from what.
 enum Pass: String, CaseIterable, Codable {
     case forward
     case inputGradient = "input_gradient"
     case weightGradient = "weight_gradient"
+
+    var kernelPass: pf_convolution_pass {
+        switch self {
+        case .forward: pf_pass_forward
+        case .inputGradient: pf_pass_input_gradient
+        case .weightGradient: pf_pass_weight_gradient
+        }
+    }
 
     func resultCount(_ layer: Layer) -> Int {
         switch self {
