@@ -1,7 +1,7 @@
 import Permafrost
 import Testing
 
-/// A given sequence of gradients through each optimizer: the values after every tenth step.
+/// A given sequence of gradients through each optimizer: the values every so many steps.
 func compareOptimizers(_ goldens: Goldens) throws {
     for golden in try goldens.cases("optimizer") {
         let parameter = Parameter(try golden.tensor("before"))
@@ -34,6 +34,19 @@ private func makeOptimizer(_ golden: GoldenCase, _ parameter: Parameter) throws 
             dampening: golden.number("dampening", default: 0), weightDecay: golden.number("weight_decay", default: 0),
             nesterov: golden.flag("nesterov", default: false), maximize: maximize)
     }
+    if name == "rmsprop" {
+        return try RMSprop(
+            parameters: [parameter], learningRate: rate, alpha: golden.number("alpha", default: 0.99),
+            epsilon: golden.number("eps", default: 1e-8), weightDecay: golden.number("weight_decay", default: 0),
+            momentum: golden.number("momentum", default: 0), centered: golden.flag("centered", default: false),
+            maximize: maximize)
+    }
+    if name == "adagrad" {
+        return try Adagrad(
+            parameters: [parameter], learningRate: rate, learningRateDecay: golden.number("lr_decay", default: 0),
+            weightDecay: golden.number("weight_decay", default: 0), epsilon: golden.number("eps", default: 1e-10),
+            maximize: maximize)
+    }
     let betas = golden.entry.settings["betas"] == nil ? [0.9, 0.999] : try golden.numbers("betas")
     let epsilon = try golden.number("eps", default: 1e-8), amsgrad = try golden.flag("amsgrad", default: false)
     if name == "adam" {
@@ -50,10 +63,10 @@ private func makeOptimizer(_ golden: GoldenCase, _ parameter: Parameter) throws 
 private struct OptimizerFormula {
     private(set) var value: Bounded
     private let name: String
-    private let rate, decay, momentum, dampening, beta1, beta2, epsilon: Double
-    private let nesterov, maximize, amsgrad: Bool
+    private let rate, rateDecay, decay, momentum, dampening, beta1, beta2, alpha, epsilon: Double
+    private let nesterov, maximize, amsgrad, centered: Bool
     private var steps = 0
-    private var buffer = Bounded(0.0), second = Bounded(0.0), largest = Bounded(0.0)
+    private var buffer = Bounded(0.0), second = Bounded(0.0), largest = Bounded(0.0), mean = Bounded(0.0)
 
     init(_ golden: GoldenCase, value: Float) throws {
         self.value = Bounded(value)
@@ -64,7 +77,10 @@ private struct OptimizerFormula {
         dampening = try golden.number("dampening", default: 0)
         let betas = golden.entry.settings["betas"] == nil ? [0.9, 0.999] : try golden.numbers("betas")
         (beta1, beta2) = (betas[0], betas[1])
-        epsilon = try golden.number("eps", default: 1e-8)
+        epsilon = try golden.number("eps", default: name == "adagrad" ? 1e-10 : 1e-8)
+        rateDecay = try golden.number("lr_decay", default: 0)
+        alpha = try golden.number("alpha", default: 0.99)
+        centered = try golden.flag("centered", default: false)
         nesterov = try golden.flag("nesterov", default: false)
         maximize = try golden.flag("maximize", default: false)
         amsgrad = try golden.flag("amsgrad", default: false)
@@ -80,6 +96,25 @@ private struct OptimizerFormula {
                 g = nesterov ? g + Bounded(momentum) * buffer : buffer
             }
             value = value - Bounded(rate) * g
+            return
+        }
+        if name == "rmsprop" {
+            second = Bounded(alpha) * second + Bounded(1 - alpha) * g * g
+            var variance = second
+            if centered {
+                // The mean also as an interpolation, as Adam's first moment below.
+                mean = .either(Bounded(alpha) * mean + Bounded(1 - alpha) * g, mean + Bounded(1 - alpha) * (g - mean))
+                variance = second - mean * mean
+            }
+            let update = g / (variance.squareRoot() + Bounded(epsilon))
+            buffer = momentum == 0 ? update : Bounded(momentum) * buffer + update
+            value = value - Bounded(rate) * buffer
+            return
+        }
+        if name == "adagrad" {
+            second = second + g * g
+            let rate = rate / (1 + Double(steps - 1) * rateDecay)
+            value = value - Bounded(rate) * g / (second.squareRoot() + Bounded(epsilon))
             return
         }
         if name == "adamw" { value = value * Bounded(1 - rate * decay) }

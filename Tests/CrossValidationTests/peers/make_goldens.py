@@ -192,23 +192,30 @@ OPTIMIZERS = [
     ("sgd", {"lr": 0.01, "momentum": 0.5, "maximize": True}),
     ("adam", {"lr": 0.01}),
     ("adam", {"lr": 0.02, "betas": [0.8, 0.99], "eps": 1e-4}),
-    ("adam", {"lr": 0.01, "weight_decay": 0.1}),
+    ("adam", {"lr": 0.01, "weight_decay": 0.001}),
     ("adam", {"lr": 0.01, "amsgrad": True}),
     ("adam", {"lr": 0.01, "maximize": True}),
     ("adamw", {"lr": 0.01}),
     ("adamw", {"lr": 0.01, "weight_decay": 0.3}),
     ("adamw", {"lr": 0.01, "amsgrad": True, "betas": [0.7, 0.9]}),
+    ("rmsprop", {"lr": 0.01}),
+    ("rmsprop", {"lr": 0.01, "alpha": 0.9, "eps": 1e-4, "weight_decay": 0.1, "momentum": 0.5}),
+    ("rmsprop", {"lr": 0.01, "centered": True, "maximize": True}),
+    ("adagrad", {"lr": 0.1}),
+    ("adagrad", {"lr": 0.1, "lr_decay": 0.01, "weight_decay": 0.1, "eps": 1e-4, "maximize": True}),
 ]
-STEPS, ELEMENTS, EVERY = 60, 17, 10
+STEPS, ELEMENTS, EVERY = 200, 17, 40
 
 
 def optimizer(kind, name, options):
-    """A given sequence of gradients; the values after every tenth step."""
+    """A given sequence of gradients; the values after every EVERY-th step."""
     value = leaf(ELEMENTS)
     before = value.detach().clone()
     # Spans of 1e-3 to 1e3: an update that isn't scaled as it should be shows.
     gradients = torch.randn(STEPS, ELEMENTS) * 10 ** torch.linspace(-3, 3, ELEMENTS)
-    optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]([value], **options)
+    makers = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
+              "rmsprop": torch.optim.RMSprop, "adagrad": torch.optim.Adagrad}
+    optimizer = makers[name]([value], **options)
     after = []
     for step, gradient in enumerate(gradients):
         value.grad = gradient.clone()
