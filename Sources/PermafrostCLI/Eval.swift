@@ -13,13 +13,13 @@ struct Eval: ParsableCommand {
     @Argument(help: ArgumentHelp("A run's folder or a safetensors file.", valueName: "run|weights"))
     var source: String
 
-    @Option(help: "digits or fashion-mnist.")
+    @Option
     var dataset: DatasetName?
 
     @Option(help: ArgumentHelp("The folder with the data set's gzip IDX files.", valueName: "folder"))
     var data: String?
 
-    @Option(help: "cnn, lenet or resnet20.")
+    @Option
     var model: ModelName?
 
     @Option(parsing: .unconditional, help: "Of the digits' split.")
@@ -45,7 +45,8 @@ struct Eval: ParsableCommand {
 
     func run() throws {
         try useThreads(threads)
-        let (file, path) = try openWeights()
+        let file = try WeightsFile(source)
+        let path = file.path
         let dataset = try dataset ?? known(file.metadata["permafrost.dataset"], option: "dataset", in: path)
         let model = try model ?? known(file.metadata["permafrost.model"], option: "model", in: path)
         guard let seed = seed ?? UInt64(file.metadata["permafrost.seed"] ?? "0") else {
@@ -54,11 +55,11 @@ struct Eval: ParsableCommand {
         try dataset.check(data: data)
         let network = try model.make(imageShape: dataset.imageShape, classCount: dataset.classCount)
         do {
-            try network.load(stateDictionary: StateDictionary(file))
+            try network.load(stateDictionary: file.state)
         } catch let error as StateDictionaryError {
             throw Failure("'\(path)' doesn't hold the model \(model.rawValue): \(error)")
         }
-        let test = try Evaluation(network, on: dataset.loadTest(from: dataFolder, seed: seed))
+        let test = try Evaluation(network, on: dataset.loadTest(from: data ?? file.dataFolder, seed: seed))
         print(
             "test accuracy \(percent(test.accuracy, digits: 2)) (\(grouped(test.correct)) of \(grouped(test.count))), "
                 + String(format: "loss %.4f", test.loss) + "  \(dataset.rawValue), \(model.rawValue), \(path)")
@@ -66,21 +67,9 @@ struct Eval: ParsableCommand {
             print(
                 try Result(
                     dataset: dataset.rawValue, model: model.rawValue, weights: path, testImages: test.count,
-                    testLoss: test.loss, testAccuracy: test.accuracy, weightsSHA256: file.dataDigest
+                    testLoss: test.loss, testAccuracy: test.accuracy, weightsSHA256: file.state.dataDigest
                 ).jsonLine())
         }
-    }
-
-    private func openWeights() throws -> (Safetensors, path: String) {
-        var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: source, isDirectory: &isFolder) else {
-            throw Failure("there is neither a run nor a file '\(source)'")
-        }
-        let path = isFolder.boolValue ? RunFolder(path: source).weights : source
-        if isFolder.boolValue && !FileManager.default.fileExists(atPath: path) {
-            throw Failure("'\(source)' holds no finished run: there is no \(path)")
-        }
-        return (try Safetensors.read(path), path)
     }
 
     private func known<Name: RawRepresentable<String> & CaseIterable>(
@@ -94,10 +83,5 @@ struct Eval: ParsableCommand {
             throw Failure("'\(path)' has the unknown \(option) '\(value)': give --\(option) (one of \(names))")
         }
         return name
-    }
-
-    /// Where the data are: as an option says, else where the run had them from.
-    private var dataFolder: String? {
-        data ?? (try? RunFolder(path: source).readConfiguration())?.data
     }
 }

@@ -8,7 +8,7 @@ struct PermafrostCommand: ParsableCommand {
         commandName: "permafrost",
         abstract: "Trains convolutional networks with single weight elements frozen to the bit.",
         version: version,
-        subcommands: [Train.self, Eval.self, Doctor.self],
+        subcommands: [Train.self, Eval.self, Inspect.self, Verify.self, Export.self, Doctor.self],
         defaultSubcommand: Train.self)
 
     static let version = "0.1.0"

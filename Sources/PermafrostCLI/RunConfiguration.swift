@@ -15,6 +15,12 @@ enum ScheduleName: String, CaseIterable, Codable, ExpressibleByArgument {
     case cosine, constant
 }
 
+enum NumericsName: String, CaseIterable, Codable, ExpressibleByArgument {
+    case fast, exact
+
+    var numerics: Numerics { self == .fast ? .fast : .exact }
+}
+
 /// All that decides a run's result: with the same configuration, instruction set and data the weights come out the same
 /// to the bit. Saved in the run's folder.
 struct RunConfiguration: Codable, Equatable {
@@ -37,9 +43,9 @@ struct RunConfiguration: Codable, Equatable {
     var epsilon: Double
     /// As on the command line.
     var freeze: [String]
-    var route: String
+    var route: FreezeMethod
     var seed: UInt64
-    var numerics: String
+    var numerics: NumericsName
     var version = PermafrostCommand.version
 
     func makeOptimizer(for parameters: [Parameter]) throws -> Optimizer {
@@ -57,6 +63,31 @@ struct RunConfiguration: Codable, Equatable {
                 parameters: parameters, learningRate: learningRate, betas: (beta1, beta2), epsilon: epsilon,
                 weightDecay: weightDecay)
         }
+    }
+
+    /// What weights and checkpoints carry so that they can be used without their run: strings, as the format wants.
+    var metadata: [String: String] {
+        [
+            // The mark by which Python's readers know whose conventions the names follow.
+            "format": "pt", "permafrost.version": version, "permafrost.dataset": dataset.rawValue,
+            "permafrost.model": model.rawValue, "permafrost.seed": String(seed),
+            "permafrost.freeze": freeze.joined(separator: ";"), "permafrost.route": route.rawValue,
+        ]
+    }
+
+    /// The first option whose value is another in `other`, and the value here.
+    func difference(from other: RunConfiguration) -> (option: String, value: String)? {
+        for (mine, its) in zip(Mirror(reflecting: self).children, Mirror(reflecting: other).children) {
+            guard "\(mine.value)" != "\(its.value)", let label = mine.label else { continue }
+            let option = label.reduce("") { $0 + ($1.isUppercase ? "-" : "") + $1.lowercased() }
+            switch mine.value {
+            case let list as [String]: return (option, list.isEmpty ? "none" : list.joined(separator: " "))
+            case let name as any RawRepresentable<String>: return (option, name.rawValue)
+            case Optional<Any>.none: return (option, "unlimited")
+            default: return (option, "\(mine.value)")
+            }
+        }
+        return nil
     }
 }
 

@@ -5,6 +5,7 @@ import Permafrost
 ///
 ///     config.json           what was asked for
 ///     metrics.jsonl         one line an epoch
+///     checkpoint.safetensors  where --resume goes on
 ///     weights.safetensors   the trained weights, PyTorch's key names
 ///     result.json           what came out: the object that `--json` prints
 struct RunFolder {
@@ -12,15 +13,17 @@ struct RunFolder {
 
     var config: String { path + "/config.json" }
     var metrics: String { path + "/metrics.jsonl" }
+    var checkpoint: String { path + "/checkpoint.safetensors" }
     var weights: String { path + "/weights.safetensors" }
     var result: String { path + "/result.json" }
-    private var files: [String] { [config, metrics, weights, result] }
+    private var files: [String] { [config, metrics, checkpoint, weights, result] }
 
     /// Whether a run has left its files here.
     var holdsRun: Bool { files.contains { FileManager.default.fileExists(atPath: $0) } }
 
     /// Checks, without leaving anything, that `path` can take a run.
     static func check(path: String, overwrite: Bool) throws {
+        if path.isEmpty { throw Failure("--out needs the name of a folder") }
         let folder = RunFolder(path: path)
         if folder.holdsRun && !overwrite {
             throw Failure("'\(path)' already holds a run; choose another folder, or --overwrite to replace it")
@@ -29,13 +32,19 @@ struct RunFolder {
         var nearest = path
         var isFolder: ObjCBool = false
         while !FileManager.default.fileExists(atPath: nearest, isDirectory: &isFolder) {
-            let parent = (nearest as NSString).deletingLastPathComponent
-            nearest = parent.isEmpty ? "." : parent
+            nearest = parent(of: nearest)
         }
         guard isFolder.boolValue else { throw Failure("can't write to '\(path)': '\(nearest)' is not a folder") }
         guard access(nearest, W_OK | X_OK) == 0 else {
             throw Failure("can't write to '\(path)': \(String(cString: strerror(errno)))")
         }
+    }
+
+    private static func parent(of path: String) -> String {
+        var rest = path[...]
+        while rest.count > 1 && rest.hasSuffix("/") { rest.removeLast() }
+        guard let slash = rest.lastIndex(of: "/") else { return "." }
+        return slash == rest.startIndex ? "/" : String(rest[..<slash])
     }
 
     /// Makes the folder `path`; an old run in it is removed.
@@ -46,12 +55,51 @@ struct RunFolder {
         } catch {
             throw Failure("can't make the folder '\(path)': \(systemReason(of: error))")
         }
-        for file in folder.files where FileManager.default.fileExists(atPath: file) {
-            guard unlink(file) == 0 else {
-                throw Failure("can't remove '\(file)': \(String(cString: strerror(errno)))")
+        for file in folder.files where FileManager.default.fileExists(atPath: file) { try remove(file) }
+        try folder.removeLeftovers()
+        return folder
+    }
+
+    private static func remove(_ file: String) throws {
+        guard unlink(file) == 0 else { throw Failure("can't remove '\(file)': \(String(cString: strerror(errno)))") }
+    }
+
+    /// Removes what a killed process was writing.
+    private func removeLeftovers() throws {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+        for name in names where name.hasPrefix(".") && name.hasSuffix(".partial") {
+            try Self.remove(path + "/" + name)
+        }
+    }
+
+    /// The run under `parent` that was begun last.
+    static func newest(in parent: String) -> RunFolder? {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: parent)) ?? []
+        let begun = names.compactMap { name -> (Date, RunFolder)? in
+            let folder = RunFolder(path: parent + "/" + name)
+            let attributes = try? FileManager.default.attributesOfItem(atPath: folder.config)
+            return (attributes?[.modificationDate] as? Date).map { ($0, folder) }
+        }
+        return begun.max { ($0.0, $0.1.path) < ($1.0, $1.1.path) }?.1
+    }
+
+    /// Puts `trainer` where the last checkpoint was saved, and drops what was recorded after it.
+    func prepareToResume(_ trainer: Trainer) throws {
+        try removeLeftovers()
+        if FileManager.default.fileExists(atPath: checkpoint) {
+            do {
+                try trainer.restore(Checkpoint.read(checkpoint))
+            } catch {
+                throw Failure("can't go on from '\(checkpoint)': \(error)")
             }
         }
-        return folder
+        let recorded = (FileManager.default.contents(atPath: metrics) ?? Data()).split(separator: UInt8(ascii: "\n"))
+        let kept = recorded.prefix(trainer.epoch).map { $0 + "\n".utf8 }.reduce(Data(), +)
+        do {
+            try kept.write(to: URL(fileURLWithPath: metrics), options: .atomic)
+        } catch {
+            throw Failure("can't write '\(metrics)': \(systemReason(of: error))")
+        }
     }
 
     /// Makes the first of `parent/name-1`, `parent/name-2`, ... that doesn't exist.

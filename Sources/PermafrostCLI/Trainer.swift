@@ -1,24 +1,34 @@
 import Foundation
 import Permafrost
 
-/// A network in training: everything is checked and in place before the run's folder is made.
+/// A network in training. When it is made everything has been checked and is in place; nothing has been written.
 final class Trainer {
     let configuration: RunConfiguration
     let data: DatasetSplit
     let model: Module
+    /// The optimizer steps of the whole training.
+    let stepCount: Int
     private let optimizer: Optimizer
     private let scheduler: LRScheduler
     private let loader: DataLoader
     private let audit: Audit
-    let stepCount: Int
+    private var position = Position()
 
-    /// The steps done so far.
-    private(set) var step = 0
-    /// The steps after which an audited element had other bits.
-    private(set) var movedSteps = 0
-    private(set) var trainingSeconds = 0.0
-    private var imageCount = 0
-    private(set) var trainLoss = 0.0
+    /// Where a training is; with the checkpoint's other parts, all that it needs to go on.
+    private struct Position: Codable {
+        /// Epochs that are over.
+        var epoch = 0
+        /// Batches of the present epoch that are behind, and the state of random numbers from before it.
+        var batch = 0
+        var epochStart: Generator.State?
+        var step = 0
+        /// The steps after which an audited element had other bits.
+        var movedSteps = 0
+        var trainingSeconds = 0.0
+        var imageCount = 0
+        var running = RunningMetrics()
+        var trainLoss = 0.0
+    }
 
     init(_ configuration: RunConfiguration) throws {
         self.configuration = configuration
@@ -30,57 +40,82 @@ final class Trainer {
         let held = try freezes.apply(to: model, method: .mask)
         audit = Audit(ofFrozenIn: model.namedParameters())
         held.forEach { $0.remove() }
-        try freezes.apply(to: model, method: FreezeMethod(rawValue: configuration.route)!)
+        try freezes.apply(to: model, method: configuration.route)
 
         optimizer = try configuration.makeOptimizer(for: model.parameters())
         data = try configuration.dataset.load(from: configuration.data, seed: configuration.seed)
         loader = DataLoader(data.train, batchSize: configuration.batchSize, shuffle: true)
-        let whole = loader.batchCount * configuration.epochs
+        let (whole, overflow) = loader.batchCount.multipliedReportingOverflow(by: configuration.epochs)
+        guard !overflow else { throw Failure("--epochs \(configuration.epochs) are more steps than can be counted") }
         stepCount = min(whole, configuration.steps ?? whole)
         scheduler = LRScheduler(
             optimizer,
             configuration.schedule == .cosine ? .cosine(steps: stepCount) : LearningRateSchedule { base, _ in base })
     }
 
-    var imagesPerSecond: Double { trainingSeconds > 0 ? Double(imageCount) / trainingSeconds : 0 }
+    /// Epochs that are over.
+    var epoch: Int { position.epoch }
+    /// Steps that are done.
+    var step: Int { position.step }
 
-    /// Trains to the end; reports progress on standard error and the metrics to `record`.
-    func train(_ record: (EpochMetrics) throws -> Void) throws {
+    private var imagesPerSecond: Double {
+        position.trainingSeconds > 0 ? Double(position.imageCount) / position.trainingSeconds : 0
+    }
+
+    // MARK: Training
+
+    /// Trains to the end, with progress on standard error, metrics and checkpoints in `folder`.
+    func train(checkpointEvery interval: Int?, in folder: RunFolder) throws {
         var bar = ProgressBar()
         defer { bar.clear() }
-        var epoch = 0
         while step < stepCount {
-            epoch += 1
-            var running = RunningMetrics()
-            let label = "epoch \(epoch)/\(configuration.epochs)"
-            for batch in loader where step < stepCount {
-                let before = ContinuousClock.now
-                let (loss, correct) = try trainStep(batch)
-                trainingSeconds += (ContinuousClock.now - before).seconds
-                imageCount += batch.count
-                running.add(loss: loss, correct: correct, count: batch.count)
-                let position = step - (epoch - 1) * loader.batchCount
+            let label = "epoch \(epoch + 1)/\(configuration.epochs)"
+            var batches = startEpoch()
+            while step < stepCount, let batch = batches.next() {
+                try trainStep(batch)
+                position.batch = batches.position
                 bar.update(
-                    label: label, fraction: Double(position) / Double(loader.batchCount),
-                    details: [
-                        String(format: "loss %.4f", running.loss), "accuracy \(percent(running.accuracy))",
-                        "\(grouped(Int(imagesPerSecond))) images/s",
-                        "\(formatted(seconds: trainingSeconds / Double(step) * Double(stepCount - step))) left",
-                    ])
+                    label: label, fraction: Double(position.batch) / Double(loader.batchCount), details: details)
+                if let interval, step % interval == 0, step < stepCount { try save(in: folder) }
             }
-            trainLoss = running.loss
             let test = try Evaluation(model, on: data.test)
             bar.clear()
             let metrics = EpochMetrics(
-                epoch: epoch, step: step, trainLoss: running.loss, trainAccuracy: running.accuracy,
-                testLoss: test.loss, testAccuracy: test.accuracy, imagesPerSecond: imagesPerSecond,
-                trainingSeconds: trainingSeconds)
-            try record(metrics)
+                epoch: epoch + 1, step: step, trainLoss: position.running.loss,
+                trainAccuracy: position.running.accuracy, testLoss: test.loss, testAccuracy: test.accuracy,
+                imagesPerSecond: imagesPerSecond, trainingSeconds: position.trainingSeconds)
+            try folder.append(metrics)
             writeToStandardError("\(label)  \(metrics)\n")
+            finishEpoch()
+            try save(in: folder)
         }
     }
 
-    private func trainStep(_ batch: Batch) throws -> (loss: Double, correct: Int) {
+    /// The batches of the present epoch that are ahead.
+    private func startEpoch() -> DataLoader.Iterator {
+        let now = Generator.default.state
+        if let start = position.epochStart {
+            // The epoch was begun before a checkpoint: the same order again, and then the same numbers as after it.
+            Generator.default.state = start
+            var batches = loader.makeIterator()
+            batches.position = position.batch
+            Generator.default.state = now
+            return batches
+        }
+        position.epochStart = now
+        return loader.makeIterator()
+    }
+
+    private func finishEpoch() {
+        position.trainLoss = position.running.loss
+        position.running = RunningMetrics()
+        position.epoch += 1
+        position.batch = 0
+        position.epochStart = nil
+    }
+
+    private func trainStep(_ batch: Batch) throws {
+        let start = ContinuousClock.now
         optimizer.zeroGrad()
         let logits = try model(batch.images)
         let loss = try crossEntropy(logits, batch.labels)
@@ -91,10 +126,43 @@ final class Trainer {
         try loss.backward()
         try optimizer.step()
         try scheduler.step()
-        step += 1
-        if audit.report(entryLimit: 0).changed > 0 { movedSteps += 1 }
-        return (value, countCorrect(logits, batch.labels))
+        position.trainingSeconds += (ContinuousClock.now - start).seconds
+        position.step += 1
+        position.imageCount += batch.count
+        position.running.add(loss: value, correct: countCorrect(logits, batch.labels), count: batch.count)
+        if audit.report(entryLimit: 0).changed > 0 { position.movedSteps += 1 }
     }
+
+    /// What stands behind the progress bar.
+    private var details: [String] {
+        let left = position.trainingSeconds / Double(step) * Double(stepCount - step)
+        return [
+            String(format: "loss %.4f", position.running.loss), "accuracy \(percent(position.running.accuracy))",
+            "\(grouped(Int(imagesPerSecond))) images/s", "\(formatted(seconds: left)) left",
+        ]
+    }
+
+    // MARK: Checkpoints
+
+    private func save(in folder: RunFolder) throws {
+        var checkpoint = Checkpoint(of: model, optimizer: optimizer, scheduler: scheduler, generator: .default)
+        checkpoint.values = configuration.metadata
+        checkpoint.values["training"] = try position.jsonLine()
+        try checkpoint.write(to: folder.checkpoint)
+    }
+
+    /// Goes to where `checkpoint` was saved.
+    func restore(_ checkpoint: Checkpoint) throws {
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        guard let text = checkpoint.values["training"],
+            let saved = try? decoder.decode(Position.self, from: Data(text.utf8)), saved.step <= stepCount
+        else { throw Failure("it wasn't saved by a training like this one") }
+        try checkpoint.restore(model, optimizer: optimizer, scheduler: scheduler, generator: .default)
+        position = saved
+    }
+
+    // MARK: The end
 
     /// Measures the trained network and audits it as it is then: what is saved is what was measured.
     func finish(run: String, threads: Int) throws -> (RunResult, Evaluation, AuditReport, StateDictionary) {
@@ -103,12 +171,12 @@ final class Trainer {
         let state = model.stateDictionary()
         let result = RunResult(
             dataset: configuration.dataset.rawValue, model: configuration.model.rawValue,
-            optimizer: configuration.optimizer.rawValue, route: configuration.route, seed: configuration.seed,
-            epochs: configuration.epochs, steps: step, trainLoss: trainLoss, testLoss: test.loss,
-            testAccuracy: test.accuracy, imagesPerSecond: imagesPerSecond, trainingSeconds: trainingSeconds,
-            threads: threads, instructionSet: Machine.instructionSet.name,
+            optimizer: configuration.optimizer.rawValue, route: configuration.route.rawValue,
+            seed: configuration.seed, epochs: configuration.epochs, steps: step, trainLoss: position.trainLoss,
+            testLoss: test.loss, testAccuracy: test.accuracy, imagesPerSecond: imagesPerSecond,
+            trainingSeconds: position.trainingSeconds, threads: threads, instructionSet: Machine.instructionSet.name,
             frozen: report.entries.map(RunResult.FrozenElement.init), changedElements: report.changed,
-            movedSteps: movedSteps, weightsSHA256: state.dataDigest, run: run)
+            movedSteps: position.movedSteps, weightsSHA256: state.dataDigest, run: run)
         return (result, test, report, state)
     }
 }
@@ -131,7 +199,7 @@ struct EpochMetrics: Encodable, CustomStringConvertible {
 }
 
 /// Means over what an epoch has seen so far.
-private struct RunningMetrics {
+private struct RunningMetrics: Codable {
     private var lossSum = 0.0
     private var correct = 0
     private var count = 0

@@ -83,7 +83,7 @@ func permafrost(
         #expect(frozen["bits_after"] as? String == "0x3f800000")
 
         #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path("run")).sorted()
-            == ["config.json", "metrics.jsonl", "result.json", "weights.safetensors"])
+            == ["checkpoint.safetensors", "config.json", "metrics.jsonl", "result.json", "weights.safetensors"])
         let weights = try Safetensors.read(folder.path("run/weights.safetensors"))
         #expect(weights.dataDigest == json["weights_sha256"] as? String)
         #expect(weights.tensors["conv1.weight"]!.tensor()![0, 0, 1, 1].item() == 1)
@@ -165,6 +165,105 @@ func permafrost(
         #expect(contents(of: folder.path("runs/digits-cnn-1/weights.safetensors")) != kept)
     }
 
+    /// Killed again and again, a run that is resumed ends with the same bits, and no checkpoint is unreadable on the
+    /// way.
+    @Test func killedRunsGoOnToTheSameBits() throws {
+        let options = ["--epochs", "2", "--dataset", "digits", "--route", "mask", "--optimizer", "adamw", "--seed", "3"]
+        let whole = try permafrost(["train", "--out", "whole", "--json"] + options, in: folder)
+        let digest = try #require(whole.json["weights_sha256"] as? String)
+        var kills = 0
+        while true {
+            let process = Process()
+            process.executableURL = program
+            process.arguments = ["train", "--out", "cut", "--resume", "--checkpoint-every", "3"] + options
+            process.currentDirectoryURL = URL(fileURLWithPath: folder.path)
+            process.standardOutput = FileHandle.nullDevice
+            process.standardError = FileHandle.nullDevice
+            try process.run()
+            // At first in the middle of things, then with time enough to end.
+            if kills < 8 { usleep(UInt32.random(in: 50_000...400_000)) } else { process.waitUntilExit() }
+            guard process.isRunning else { break }
+            kill(process.processIdentifier, SIGKILL)
+            process.waitUntilExit()
+            kills += 1
+            let checkpoint = folder.path("cut/checkpoint.safetensors")
+            if FileManager.default.fileExists(atPath: checkpoint) { _ = try Checkpoint.read(checkpoint) }
+        }
+        let end = try permafrost("train", "--out", "cut", "--resume", "--json", in: folder)
+        #expect(end.status == 0 && end.json["weights_sha256"] as? String == digest, "\(kills) kills: \(end.errors)")
+        #expect(end.json["steps"] as? Int == 90)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path("cut")).sorted()
+            == ["checkpoint.safetensors", "config.json", "metrics.jsonl", "result.json", "weights.safetensors"])
+        func metrics(_ run: String) throws -> [Double?] {
+            let lines = try String(contentsOfFile: folder.path("\(run)/metrics.jsonl"), encoding: .utf8)
+            return try lines.split(separator: "\n").map {
+                (try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])?["train_loss"] as? Double
+            }
+        }
+        #expect(try metrics("cut") == metrics("whole"))
+    }
+
+    @Test func resumeRefusesOtherOptionsAndDamagedCheckpoints() throws {
+        let none = try permafrost("train", "--resume", in: folder)
+        #expect(none.status == 1 && none.errors == "error: there is no run under runs to go on with\n")
+        #expect(try permafrost("train", "--epochs", "2", "--steps", "50", in: folder).status == 0)
+        let before = contents(of: folder.path("runs/digits-cnn-1/metrics.jsonl"))
+        for (arguments, expected) in [
+            (["--epochs", "3"], "was begun with epochs 2; leave --epochs out"),
+            (["--batch-size", "8"], "was begun with batch-size 32"),
+            (["--freeze", "none"], "was begun with freeze conv1.weight[0,0,1,1]=1"),
+            (["--optimizer", "adam"], "was begun with optimizer sgd"),
+            (["--overwrite", "--out", "x"], "--resume goes on with a run and --overwrite replaces it"),
+        ] {
+            let outcome = try permafrost(["train", "--resume"] + arguments, in: folder)
+            #expect(outcome.status == 1 && outcome.errors.contains(expected), "\(arguments): \(outcome.errors)")
+        }
+        let path = folder.path("runs/digits-cnn-1/checkpoint.safetensors")
+        folder.write(Array(contents(of: path).dropLast(9)), to: "runs/digits-cnn-1/checkpoint.safetensors")
+        let damaged = try permafrost("train", "--resume", in: folder)
+        #expect(damaged.status == 1)
+        #expect(damaged.errors.hasPrefix("error: can't go on from 'runs/digits-cnn-1/checkpoint.safetensors'"))
+        #expect(contents(of: folder.path("runs/digits-cnn-1/metrics.jsonl")) == before)
+    }
+
+    @Test func exportVerifyAndInspectReadRunsCheckpointsAndWeights() throws {
+        #expect(try permafrost("train", "--steps", "20", "--out", "a", in: folder).status == 0)
+        #expect(try permafrost("train", "--steps", "30", "--out", "b", in: folder).status == 0)
+        #expect(try permafrost("export", "a", "plain.safetensors", in: folder).status == 0)
+        #expect(try permafrost("export", "a/checkpoint.safetensors", "other.safetensors", in: folder).status == 0)
+        #expect(contents(of: folder.path("plain.safetensors")) == contents(of: folder.path("other.safetensors")))
+        let plain = try Safetensors.read(folder.path("plain.safetensors"))
+        #expect(plain.metadata == ["format": "pt"])
+        #expect(plain.tensors == (try Safetensors.read(folder.path("a/weights.safetensors"))).tensors)
+        #expect(try permafrost("export", "b", "plain.safetensors", in: folder).status == 1)
+        #expect(try Safetensors.read(folder.path("plain.safetensors")) == plain)
+
+        let frozen = try permafrost("verify", "a", "b", "--json", in: folder)
+        #expect(frozen.status == 0)
+        #expect(frozen.json["checked_elements"] as? Int == 1 && frozen.json["changed_elements"] as? Int == 0)
+        let between = try permafrost("verify", "a/checkpoint.safetensors", "b/weights.safetensors", in: folder)
+        #expect(between.status == 0 && between.output == "1 element checked, 0 changed\n")
+        let chosen = try permafrost(
+            "verify", "a", "b", "--freeze", "conv1.weight[0,0]", "--freeze", "fc2.bias", "--json", in: folder)
+        #expect(chosen.status == 2)
+        #expect(chosen.json["checked_elements"] as? Int == 19)
+        #expect((chosen.json["first_changed"] as? [String: Any])?["parameter"] as? String == "conv1.weight")
+        let all = try permafrost("verify", "plain.safetensors", "other.safetensors", "--json", in: folder)
+        #expect(all.status == 0 && all.json["checked_elements"] as? Int == 38_282)
+        #expect(try permafrost("verify", "a", "b", "--freeze", "fc9", in: folder).status == 1)
+
+        for source in ["a", "a/weights.safetensors"] {
+            let listing = try permafrost("inspect", source, in: folder)
+            #expect(listing.status == 0, "\(listing.errors)")
+            #expect(listing.output.contains("conv1.weight  F32   [16, 1, 3, 3]        144       1"))
+            #expect(listing.output.contains(" 1* "), "the frozen element is marked")
+            #expect(listing.output.filter { $0 == "*" }.count == 2)
+            #expect(try permafrost("inspect", source, "--json", in: folder).json["frozen"] as? Int == 1)
+        }
+        #expect(try permafrost("inspect", "a", "--tensor", "fc2.bias", in: folder).outputLines.count == 2)
+        #expect(try permafrost("inspect", "a", "--tensor", "fc9.bias", in: folder).status == 1)
+    }
+
     static let badInput: [([String], String)] = [
         (["--freeze", "conv9.weight[0]=1"], "there is no parameter 'conv9.weight'; there are conv1.weight, conv1.bias"),
         (["--freeze", "conv1.weight[0,3,1,1]=1"], "index 3 is out of range for axis 1 of size 1"),
@@ -211,6 +310,7 @@ func permafrost(
         (["--out", "file/run"], "can't write to 'file/run': 'file' is not a folder"),
         (["--out", "file"], "can't write to 'file': 'file' is not a folder"),
         (["--out", "/proc/run"], "can't make the folder '/proc/run'"),
+        (["--out", ""], "--out needs the name of a folder"),
     ]
 
     @Test(arguments: badInput.indices) func badInputIsOneClearLineAndLeavesNothing(number: Int) throws {

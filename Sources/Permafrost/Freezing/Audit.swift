@@ -54,7 +54,7 @@ public struct Audit {
         add(name, offsets: try selection.offsets(in: before, of: name), of: before) { after }
     }
 
-    private mutating func add(_ name: String, offsets: [Int], of tensor: Tensor, current: @escaping () -> Tensor) {
+    mutating func add(_ name: String, offsets: [Int], of tensor: Tensor, current: @escaping () -> Tensor) {
         let bits = tensor.withUnsafeBufferPointer { elements in offsets.map { elements[$0].bitPattern } }
         items.append(Item(name: name, shape: tensor.shape, offsets: offsets, bits: bits, current: current))
     }

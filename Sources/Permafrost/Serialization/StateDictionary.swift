@@ -115,6 +115,7 @@ extension Module {
     ///   loaded then.
     @discardableResult
     public final func load(stateDictionary: StateDictionary, strict: Bool = true) throws -> KeyDifferences {
+        _ = namedParameters()  // Gives the parameters their names, for messages.
         let state = namedState()
         var problems = StateDictionaryError()
         var differences = KeyDifferences()
