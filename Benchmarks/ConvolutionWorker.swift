@@ -88,7 +88,7 @@ struct WorkerCommand: ParsableCommand {
 }
 
 /// Operands and results of one problem, and the kernels' calls on them.
-private final class LoadedConvolution {
+final class LoadedConvolution {
     private var problem: pf_convolution2d
     private var context: pf_context
     private let input, weight, outputGradient: FloatBuffer
@@ -109,7 +109,8 @@ private final class LoadedConvolution {
         ]
     }
 
-    func run(_ pass: Pass) throws {
+    /// `mask` is the weight gradient's.
+    func run(_ pass: Pass, mask: [UInt8]? = nil) throws {
         let result = results[pass]!.pointer
         let status =
             switch pass {
@@ -120,7 +121,7 @@ private final class LoadedConvolution {
                     &context, &problem, outputGradient.pointer, weight.pointer, pf_overwrite, result)
             case .weightGradient:
                 pf_convolution2d_weight_gradient(
-                    &context, &problem, input.pointer, outputGradient.pointer, nil, pf_overwrite, result)
+                    &context, &problem, input.pointer, outputGradient.pointer, mask, pf_overwrite, result)
             }
         guard status == pf_ok else {
             throw Failure("\(pass.rawValue): \(String(cString: pf_status_message(status)))")
@@ -147,6 +148,8 @@ final class FloatBuffer {
     }
 
     deinit { pf_memory_release(pointer) }
+
+    var array: [Float] { Array(UnsafeBufferPointer(start: pointer, count: count)) }
 
     func write(to path: String) throws {
         let bytes = Data(bytesNoCopy: pointer, count: 4 * count, deallocator: .none)

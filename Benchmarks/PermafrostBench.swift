@@ -5,7 +5,7 @@ import ArgumentParser
         commandName: "permafrost-bench",
         abstract: "Measures Permafrost, beside PyTorch where asked.",
         subcommands: [
-            DriftCommand.self, RooflineCommand.self, ConvCommand.self, ShowCommand.self, PlanCommand.self,
-            CheckCommand.self, WorkerCommand.self,
+            DriftCommand.self, RooflineCommand.self, ConvCommand.self, ShowCommand.self, MaskCommand.self,
+            PlanCommand.self, CheckCommand.self, WorkerCommand.self,
         ])
 }
