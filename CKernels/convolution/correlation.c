@@ -1,5 +1,7 @@
 #include "convolution/correlation.h"
 
+#include "convolution/correlation_planes.h"
+
 // MARK: Plan
 
 enum {
@@ -97,6 +99,11 @@ pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlati
   plan->frame.y = p->y;
   plan->frame.x = p->x;
   PF_TRY(pf_frame_analyse(&plan->frame, p->channels));
+  plan->planes = pf_correlation_planes_suit(plan);
+  if (plan->planes) {
+    pf_correlation_planes_prepare(settings, plan);
+    return pf_ok;
+  }
 
   shape_direct(plan);
   count_blocks(plan);
@@ -173,7 +180,7 @@ static scratch scratch_of(const run_state *state, int32_t part) {
   return s;
 }
 
-static pf_block block_of(const pf_correlation_plan *plan, int64_t index) {
+pf_block pf_correlation_block(const pf_correlation_plan *plan, int64_t index) {
   const pf_frame *frame = &plan->frame;
   pf_block block;
   block.column = index % plan->blocks_x * frame->most.columns;
@@ -290,7 +297,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     const int64_t group = block_group % p->groups;
     if (block_group / p->groups != block_index) {
       block_index = block_group / p->groups;
-      block = block_of(plan, block_index);
+      block = pf_correlation_block(plan, block_index);
       find_segments(plan, &block, &s);
     }
     const float *source = state->source + group * p->channels * source_plane;
@@ -298,7 +305,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     if (plan->in_place) {
       frame = source + block.image * source_image + block.column;
     } else if (block_group != filled) {
-      pf_frame_fill(&plan->frame, plan->kernels, &block, p->channels, source, source_image, s.frame);
+      pf_frame_fill(&plan->frame, plan->kernels, &block, p->channels, source, source_image, false, s.frame);
       filled = block_group;
     }
     run_block(state, &s, group, frame, pf_piece_begin(plan->tiles, tile_part, plan->tile_parts),
@@ -342,6 +349,10 @@ void pf_correlation_run(const pf_correlation_plan *plan, const float *source, co
   const pf_correlation *p = &plan->problem;
   const int64_t blocks = plan->blocks_images * plan->blocks_y * plan->blocks_x * p->groups;
   if (blocks == 0) return;
+  if (plan->planes) {
+    pf_correlation_planes_run(plan, source, weight, bias, writing, result, workspace);
+    return;
+  }
   run_state state = {
       .plan = plan,
       .source = source,

@@ -2,9 +2,10 @@
 //
 //   result[n, o, y, x] = bias[o] + sum over c, i, j of weight(o, c, i, j) * source[n, g(o) + c, tap (i, j) of (y, x)]
 //
-// in this order of c, i, j for every element, whatever block, tile or thread it falls to. Weights are packed once into
-// row panels; each block of the grid is copied into a frame, and register tiles of result channels x grid points run
-// over it, either on the frame itself or on columns packed from it where gaps would cost more than packing.
+// in an order that is the same for every element, whatever block, tile or thread it falls to. It is c, i, j, but for
+// few result channels a group, which run as correlation_planes.h says. Otherwise weights are packed once into row
+// panels; each block of the grid is copied into a frame, and register tiles of result channels x grid points run over
+// it, either on the frame itself or on columns packed from it where gaps would cost more than packing.
 
 #ifndef PF_CORRELATION_H
 #define PF_CORRELATION_H
@@ -30,6 +31,7 @@ typedef struct pf_correlation_plan {
   pf_frame frame;
   bool in_place;      // 1x1, stride 1, no padding: the source is the frame, its planes seen as single rows
   bool packed;        // columns are packed from the frame
+  bool planes;        // each result channel by itself: correlation_planes.h
   int64_t inner;      // channels * taps
   int64_t tiles;      // of result channels, in a group
   int64_t tile_parts;  // pieces that the tiles of one block are cut into
@@ -37,6 +39,11 @@ typedef struct pf_correlation_plan {
   int64_t blocks_y, blocks_x, blocks_images;
   int64_t most_segments, most_column_tiles;  // of a block
   int32_t parts;                             // of the threads
+  // Of correlation_planes.c
+  bool strips;       // tiles are strips of the frame that pass over the ends of rows, not rows
+  int64_t row_step;  // rows from one to the next of a tile that shares taps; 0: nothing is shared
+  int64_t staged;    // floats of a result that waits to be scattered
+
   int64_t scratch_bytes;                     // of a part
   int64_t workspace_bytes;                   // in all
 } pf_correlation_plan;
@@ -47,5 +54,8 @@ pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlati
 /// Runs a plan. `workspace` is a block of plan->workspace_bytes.
 void pf_correlation_run(const pf_correlation_plan *plan, const float *source, const float *weight, const float *bias,
                         pf_writing writing, float *result, char *workspace);
+
+/// Block `index` of the grid.
+pf_block pf_correlation_block(const pf_correlation_plan *plan, int64_t index);
 
 #endif

@@ -109,7 +109,12 @@ typedef struct row_copy {
   int64_t columns;  // to copy
   int64_t skip;     // zeros in front of them
   int64_t offset;   // of the first one in the source plane
+  bool zeroed;      // whether the zeros are there already
 } row_copy;
+
+static void fill_zeros(int64_t count, const row_copy *copy, float *result) {
+  if (count > 0 && !copy->zeroed) memset(result, 0, (size_t)count * sizeof(float));
+}
 
 /// Copies the frame rows whose positions in phase `phase`, yy, run from `begin` up to `end`, to `result`.
 static void fill_rows(const pf_frame *frame, const pf_kernels *kernels, const float *source, int64_t phase,
@@ -117,20 +122,20 @@ static void fill_rows(const pf_frame *frame, const pf_kernels *kernels, const fl
   const int64_t first = pf_minimum_of(pf_maximum_of(begin, 0), end);
   const int64_t last = pf_maximum_of(first, pf_minimum_of(end, phase_extent(&frame->y, phase)));
   const int64_t pitch = frame->pitch;
-  memset(result, 0, (size_t)((first - begin) * pitch) * sizeof(float));
+  fill_zeros((first - begin) * pitch, copy, result);
   if (last > first) {
     float *row = result + (first - begin) * pitch;
     // With one row there is no next one, and the stride may be anything.
     const int64_t source_pitch = last - first > 1 ? frame->x.source * frame->y.step : 0;
     const int64_t source_row = first * frame->y.step + remainder_of(&frame->y, phase);
-    if (copy->skip > 0) {
+    if (copy->skip > 0 && !copy->zeroed) {
       for (int64_t r = 0; r < last - first; ++r) memset(row + r * pitch, 0, (size_t)copy->skip * sizeof(float));
     }
     kernels->copy_rows(last - first, copy->columns, pitch - copy->skip,
                        source + source_row * frame->x.source + copy->offset, source_pitch, frame->x.step,
                        row + copy->skip, pitch);
   }
-  memset(result + (last - begin) * pitch, 0, (size_t)((end - last) * pitch) * sizeof(float));
+  fill_zeros((end - last) * pitch, copy, result + (last - begin) * pitch);
 }
 
 /// Copies one image's rows of one phase plane to `result`; returns where the next image's go.
@@ -147,32 +152,32 @@ static float *fill_image(const pf_frame *frame, const pf_kernels *kernels, const
   const int64_t begin = leading ? frame->origin_y : 0, end = frame->image_pitch / pitch;
   const int64_t stop = pf_minimum_of(end, frame->y_taps.valid);
   fill_rows(frame, kernels, source, phase, begin, stop, copy, result);
-  memset(result + (stop - begin) * pitch, 0, (size_t)((end - stop) * pitch) * sizeof(float));
+  fill_zeros((end - stop) * pitch, copy, result + (stop - begin) * pitch);
   return result + (end - begin) * pitch;
 }
 
 void pf_frame_fill(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, int64_t channels,
-                   const float *source, int64_t source_image_stride, float *buffer) {
+                   const float *source, int64_t source_image_stride, bool zeroed, float *buffer) {
   const int64_t source_plane = frame->y.source * frame->x.source;
   const int64_t lead = frame->shared_x ? -frame->origin_x : 0;
   const int64_t first_column = frame->shared_x ? 0 : block->column + frame->origin_x;  // of a stored row
   for (int64_t px = 0; px < frame->x_taps.phases; ++px) {
     int64_t available = phase_extent(&frame->x, px);
     if (frame->shared_x) available = pf_minimum_of(available, frame->x_taps.valid);
-    row_copy copy = {.skip = pf_minimum_of(frame->pitch, pf_maximum_of(0, -first_column))};
+    row_copy copy = {.skip = pf_minimum_of(frame->pitch, pf_maximum_of(0, -first_column)), .zeroed = zeroed};
     const int64_t from = first_column + copy.skip;
     copy.columns = pf_maximum_of(0, pf_minimum_of(available, first_column + frame->pitch) - from);
     copy.offset = from * frame->x.step + remainder_of(&frame->x, px);
     for (int64_t c = 0; c < channels; ++c) {
       for (int64_t py = 0; py < frame->y_taps.phases; ++py) {
         float *plane = buffer + c * frame->channel_stride + (py * frame->x_taps.phases + px) * frame->plane;
-        memset(plane, 0, (size_t)lead * sizeof(float));
+        fill_zeros(lead, &copy, plane);
         float *row = plane + lead;
         for (int64_t i = 0; i < block->images; ++i) {
           const float *image = source + (block->image + i) * source_image_stride + c * source_plane;
           row = fill_image(frame, kernels, block, i == 0, image, py, &copy, row);
         }
-        memset(row, 0, (size_t)(plane + frame->plane - row) * sizeof(float));
+        fill_zeros(plane + frame->plane - row, &copy, row);
       }
     }
   }

@@ -59,8 +59,9 @@ int64_t pf_frame_offset(const pf_frame *frame, int64_t i, int64_t j);
 /// Grid points from the first to the last of a block, gaps included.
 int64_t pf_frame_span(const pf_frame *frame, const pf_block *block);
 
-/// Copies `channels` planes of each image of a block. `source` is the first channel of image 0.
+/// Copies `channels` planes of each image of a block. `source` is the first channel of image 0. With `zeroed` the
+/// buffer holds at least as many planes of a block that differs in the first image alone, and its zeros stay.
 void pf_frame_fill(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, int64_t channels,
-                   const float *source, int64_t source_image_stride, float *buffer);
+                   const float *source, int64_t source_image_stride, bool zeroed, float *buffer);
 
 #endif

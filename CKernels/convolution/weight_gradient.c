@@ -16,6 +16,8 @@
 
 enum {
   block_points = 1024,              // of the grid: some rows of both operands then stay in the first-level cache
+  few_filters = 2,                  // in a group, for tap rows to take their place
+  few_filters_block_points = 3584,
   frame_budget = 64 << 10,          // floats of the input channels copied at a time
   most_slices = 16,
   slice_budget = 2 << 20,           // floats of all slices' sums
@@ -33,6 +35,9 @@ typedef struct gradient_plan {
   int64_t channels;   // copied at a time
   int64_t row_stride;  // floats of a row of the output gradient on the grid
   int64_t row_tiles, row_parts;  // filters of a group in tiles, and the pieces these are cut into
+  int64_t shifts;      // most tap rows that take the place of filters; 0: none does
+  int64_t shift;       // floats that the output gradient moves by from one to the next
+  int64_t lead;        // zeros in front of a row of the output gradient, for its moves
   int32_t parts;
   int64_t scratch_bytes, workspace_bytes;
 } gradient_plan;
@@ -41,25 +46,41 @@ static int64_t balanced(int64_t extent, int64_t most) {
   return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
 }
 
-static void shape_blocks(gradient_plan *plan) {
+/// `points` of the grid, or somewhat more, make a block.
+static void shape_blocks(gradient_plan *plan, int64_t points) {
   pf_frame *frame = &plan->frame;
   const int64_t width = frame->x.grid, height = frame->y.grid, lanes = plan->kernels->lanes;
   const int64_t batch = pf_maximum_of(plan->problem.batch, 1);
-  if (width > block_points) {
-    pf_frame_shape(frame, 1, 1, pf_round_up(balanced(width, block_points), lanes), lanes);
+  if (width > points) {
+    pf_frame_shape(frame, 1, 1, pf_round_up(balanced(width, points), lanes), lanes);
   } else {
     pf_frame_shape(frame, 2, height, width, lanes);
-    const int64_t images = block_points / frame->image_pitch;
+    const int64_t images = points / frame->image_pitch;
     if (images > 1) {
       pf_frame_shape(frame, balanced(batch, images), height, width, lanes);
     } else {
-      pf_frame_shape(frame, 1, balanced(height, block_points / frame->pitch), width, lanes);
+      pf_frame_shape(frame, 1, balanced(height, points / frame->pitch), width, lanes);
     }
   }
   plan->blocks_images = pf_ceiling_divide(plan->problem.batch, frame->most.images);
   plan->blocks_y = pf_ceiling_divide(height, frame->most.rows);
   plan->blocks_x = pf_ceiling_divide(width, frame->most.columns);
   plan->blocks = plan->blocks_images * plan->blocks_y * plan->blocks_x;
+}
+
+/// Has tap rows take the place of filters where there are too few of these, and the rows' distance is small.
+static void shape_shifts(gradient_plan *plan) {
+  const pf_frame *frame = &plan->frame;
+  const int64_t period = frame->y_taps.phases;
+  if (frame->y.taps <= period) return;
+  const int64_t rows = pf_ceiling_divide(frame->y.taps, period);
+  const int64_t shifts = balanced(rows, plan->kernels->dot_rows);
+  const int64_t shift = frame->y.tap_step * period / frame->y.step * frame->pitch;
+  // What the moves add to a dot product's length must not eat up what they save.
+  if (2 * shift * (shifts - 1) > pf_frame_span(frame, &frame->most)) return;
+  plan->shifts = shifts;
+  plan->shift = shift;
+  plan->lead = shift * (shifts - 1);
 }
 
 static pf_status prepare(const pf_settings *settings, const pf_convolution2d *problem,
@@ -84,7 +105,9 @@ static pf_status prepare(const pf_settings *settings, const pf_convolution2d *pr
   if (frame->y.taps == 0 || frame->x.taps == 0) frame->y.taps = frame->x.taps = 0;
   plan->inner = shape->group_input_channels * frame->y.taps * frame->x.taps;
   PF_TRY(pf_frame_analyse(frame, shape->group_input_channels));
-  shape_blocks(plan);
+  const bool few = shape->group_output_channels <= few_filters;
+  shape_blocks(plan, few ? few_filters_block_points : block_points);
+  if (few) shape_shifts(plan);
 
   const int64_t filters = p->output_channels, group_filters = shape->group_output_channels;
   const int64_t affordable = slice_budget / pf_maximum_of(filters * plan->inner, 1);
@@ -94,7 +117,7 @@ static pf_status prepare(const pf_settings *settings, const pf_convolution2d *pr
       balanced(shape->group_input_channels, frame_budget / pf_maximum_of(frame->channel_stride, 1));
   const pf_block *most = &frame->most;
   const int64_t stored = pf_maximum_of(most->images * frame->image_pitch, most->rows * frame->pitch);
-  plan->row_stride = pf_round_up(stored, 16);
+  plan->row_stride = pf_round_up(stored + (plan->shifts > 0 ? 2 * plan->lead + plan->kernels->lanes : 0), 16);
   if (plan->row_stride / 16 % 2 == 0) plan->row_stride += 16;
 
   plan->row_tiles = pf_ceiling_divide(group_filters, plan->kernels->dot_rows);
@@ -155,45 +178,97 @@ static void fill_gradient_rows(const gradient_plan *plan, const pf_block *block,
   const pf_frame *frame = &plan->frame;
   const int64_t width = plan->frame.x.grid, plane = plan->shape.output_plane;
   for (int64_t r = 0; r < count; ++r) {
-    float *row = rows + r * plan->row_stride;
+    float *row = rows + r * plan->row_stride + plan->lead;
+    memset(row - plan->lead, 0, (size_t)plan->lead * sizeof(float));
     for (int64_t i = 0; i < block->images; ++i) {
       const float *source = output_gradient +
                             ((block->image + i) * plan->problem.output_channels + filter + r) * plane +
                             block->row * width + block->column;
       float *image = row + i * frame->image_pitch;
-      const int64_t end = i + 1 < block->images ? frame->image_pitch : plan->row_stride - i * frame->image_pitch;
+      const int64_t rest = plan->row_stride - plan->lead - i * frame->image_pitch;
+      const int64_t end = i + 1 < block->images ? frame->image_pitch : rest;
       plan->kernels->copy_rows(block->rows, block->columns, frame->pitch, source, width, 1, image, frame->pitch);
       memset(image + block->rows * frame->pitch, 0, (size_t)(end - block->rows * frame->pitch) * sizeof(float));
     }
   }
 }
 
-/// All dot products of one block: a group's filters `begin` up to `end`, in tiles.
-static void run_block(const run_state *state, const pf_block *block, int64_t group, int64_t tile_begin,
-                      int64_t tile_end, float *sums, bool accumulate, float *frame_buffer, float *rows) {
+/// What one thread holds.
+typedef struct scratch {
+  float *frame, *rows;
+  pf_block filled;  // the block whose zeros are in the frame
+  int64_t filled_channels;
+} scratch;
+
+/// The dot products of `count` filters with `channels` input channels.
+static void multiply(const run_state *state, const pf_block *block, int64_t count, int64_t channels,
+                     const scratch *s, float *result, bool accumulate) {
   const gradient_plan *plan = state->plan;
   const pf_kernels *kernels = plan->kernels;
+  const int64_t vectors = pf_ceiling_divide(pf_frame_span(&plan->frame, block), kernels->lanes);
+  const int64_t elements = channels * plan->frame.y.taps * plan->frame.x.taps;
+  const int64_t column_tiles = pf_ceiling_divide(elements, kernels->dot_columns);
+  for (int64_t i = 0; i < column_tiles; ++i) {
+    const int64_t k = pf_piece_begin(elements, i, column_tiles);
+    const int64_t columns = pf_piece_begin(elements, i + 1, column_tiles) - k;
+    kernels->dot[count][columns](vectors, s->rows, plan->row_stride, s->frame, state->offsets + k, result + k,
+                                 plan->inner, accumulate);
+  }
+}
+
+/// The same, with tap rows in the place of filters.
+static void multiply_shifted(const run_state *state, const pf_block *block, int64_t count, int64_t channels,
+                             const scratch *s, float *result, bool accumulate) {
+  const gradient_plan *plan = state->plan;
+  const pf_kernels *kernels = plan->kernels;
+  const int64_t taps_y = plan->frame.y.taps, taps_x = plan->frame.x.taps, period = plan->frame.y_taps.phases;
+  const int64_t span = pf_frame_span(&plan->frame, block);
+  const int64_t column_tiles = pf_ceiling_divide(taps_x, kernels->dot_columns);
+  for (int64_t r = 0; r < count; ++r) {
+    const float *row = s->rows + r * plan->row_stride + plan->lead;
+    for (int64_t i = 0; i < channels * taps_y; ++i) {
+      const int64_t tap = i % taps_y / period, phase = i % taps_y % period;
+      if (tap % plan->shifts != 0) continue;
+      const int64_t all = (taps_y - phase - 1) / period + 1, rows = pf_minimum_of(plan->shifts, all - tap);
+      const int64_t vectors = pf_ceiling_divide(span + (rows - 1) * plan->shift, kernels->lanes);
+      for (int64_t t = 0; t < column_tiles; ++t) {
+        const int64_t j = pf_piece_begin(taps_x, t, column_tiles);
+        const int64_t columns = pf_piece_begin(taps_x, t + 1, column_tiles) - j, k = i * taps_x + j;
+        kernels->dot[rows][columns](vectors, row, -plan->shift, s->frame, state->offsets + k,
+                                    result + r * plan->inner + k, period * taps_x, accumulate);
+      }
+    }
+  }
+}
+
+static bool same_extents(const pf_block *a, const pf_block *b) {
+  return a->images == b->images && a->row == b->row && a->rows == b->rows && a->column == b->column &&
+         a->columns == b->columns;
+}
+
+/// All dot products of one block: a group's tiles of filters from `tile_begin` up to `tile_end`.
+static void run_block(const run_state *state, const pf_block *block, int64_t group, int64_t tile_begin,
+                      int64_t tile_end, float *sums, bool accumulate, scratch *s) {
+  const gradient_plan *plan = state->plan;
   const pf_convolution_shape *shape = &plan->shape;
   const int64_t taps = plan->frame.y.taps * plan->frame.x.taps;
-  const int64_t vectors = pf_ceiling_divide(pf_frame_span(&plan->frame, block), kernels->lanes);
   const float *input = state->input + group * shape->group_input_channels * shape->input_plane;
   for (int64_t channel = 0; channel < shape->group_input_channels; channel += plan->channels) {
     const int64_t channels = pf_minimum_of(plan->channels, shape->group_input_channels - channel);
-    pf_frame_fill(&plan->frame, kernels, block, channels, input + channel * shape->input_plane,
-                  plan->problem.input_channels * shape->input_plane, frame_buffer);
+    const bool zeroed = channels <= s->filled_channels && same_extents(block, &s->filled);
+    pf_frame_fill(&plan->frame, plan->kernels, block, channels, input + channel * shape->input_plane,
+                  plan->problem.input_channels * shape->input_plane, zeroed, s->frame);
+    if (!zeroed) {
+      s->filled = *block;
+      s->filled_channels = channels;
+    }
     for (int64_t t = tile_begin; t < tile_end; ++t) {
       const int64_t filter = pf_piece_begin(shape->group_output_channels, t, plan->row_tiles);
       const int64_t count = pf_piece_begin(shape->group_output_channels, t + 1, plan->row_tiles) - filter;
       fill_gradient_rows(plan, block, state->output_gradient, group * shape->group_output_channels + filter, count,
-                         rows);
+                         s->rows);
       float *result = sums + (group * shape->group_output_channels + filter) * plan->inner + channel * taps;
-      const int64_t column_tiles = pf_ceiling_divide(channels * taps, kernels->dot_columns);
-      for (int64_t i = 0; i < column_tiles; ++i) {
-        const int64_t k = pf_piece_begin(channels * taps, i, column_tiles);
-        const int64_t columns = pf_piece_begin(channels * taps, i + 1, column_tiles) - k;
-        kernels->dot[count][columns](vectors, rows, plan->row_stride, frame_buffer, state->offsets + k, result + k,
-                                     plan->inner, accumulate);
-      }
+      (plan->shifts > 0 ? multiply_shifted : multiply)(state, block, count, channels, s, result, accumulate);
     }
   }
 }
@@ -202,8 +277,8 @@ static void run_block(const run_state *state, const pf_block *block, int64_t gro
 static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run_state *state = argument;
   const gradient_plan *plan = state->plan;
-  float *frame_buffer = (float *)(state->scratch + part * plan->scratch_bytes);
-  float *rows = frame_buffer + plan->channels * plan->frame.channel_stride;
+  scratch s = {.frame = (float *)(state->scratch + part * plan->scratch_bytes)};
+  s.rows = s.frame + plan->channels * plan->frame.channel_stride;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t row_part = item % plan->row_parts, group = item / plan->row_parts % plan->problem.groups;
     const int64_t slice = item / plan->row_parts / plan->problem.groups;
@@ -213,7 +288,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     for (int64_t b = first; b < last; ++b) {
       const pf_block block = block_of(plan, b);
       run_block(state, &block, group, pf_piece_begin(plan->row_tiles, row_part, plan->row_parts),
-                pf_piece_begin(plan->row_tiles, row_part + 1, plan->row_parts), sums, b > first, frame_buffer, rows);
+                pf_piece_begin(plan->row_tiles, row_part + 1, plan->row_parts), sums, b > first, &s);
     }
   }
 }

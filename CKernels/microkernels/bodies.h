@@ -12,6 +12,7 @@
 #include "microkernels/tile_body.h"
 #include "microkernels/dot_body.h"
 #include "microkernels/copy_body.h"
+#include "microkernels/plane_body.h"
 #include "microkernels/peak_body.h"
 #include "microkernels/reduce_body.h"
 #include "microkernels/operations_body.h"
@@ -23,9 +24,11 @@ void PF_FILL(pf_kernels *kernels) {
   kernels->lanes = PF_LANES;
   fill_tiles(kernels);
   fill_dots(kernels);
+  fill_planes(kernels);
   kernels->copy_rows = copy_rows;
   kernels->pack_columns = pack_columns;
   kernels->scatter_tile = scatter_tile;
+  kernels->scatter_rows = scatter_rows;
   kernels->pack_rows = pack_rows;
   kernels->finish_gradient = finish_gradient;
   kernels->sum = sum;

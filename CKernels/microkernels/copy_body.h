@@ -1,13 +1,27 @@
 // Moving data in and out of the tiles: rows into frames, frames into panels, weights into row panels, tiles into
 // results.
 
+typedef float quarter __attribute__((ext_vector_type(4), aligned(4)));
+
+PF_INLINE void copy_quarter(const float *source, float *result) { *(quarter *)result = *(const quarter *)source; }
+
+/// As many elements as one vector holds, or fewer.
+PF_INLINE void copy_few(int64_t count, const float *source, float *result) {
+  if (count >= 4) {
+    for (int64_t i = 0; i + 4 < count; i += 4) copy_quarter(source + i, result + i);
+    copy_quarter(source + count - 4, result + count - 4);
+  } else {
+    for (int64_t i = 0; i < count; ++i) result[i] = source[i];
+  }
+}
+
 PF_INLINE void copy_contiguous(int64_t count, const float *source, float *result) {
   int64_t i = 0;
   for (; i + PF_LANES <= count; i += PF_LANES) store(result + i, load(source + i));
   if (i < count && count >= PF_LANES) {
     store(result + count - PF_LANES, load(source + count - PF_LANES));
   } else {
-    for (; i < count; ++i) result[i] = source[i];
+    copy_few(count - i, source + i, result + i);
   }
 }
 
@@ -35,18 +49,25 @@ PF_INLINE void copy_alternate(int64_t count, const float *source, float *result)
   for (; i + PF_LANES < count; i += PF_LANES) {
     store(result + i, even_lanes(load(source + 2 * i), load(source + 2 * i + PF_LANES)));
   }
-  for (; i < count; ++i) result[i] = source[2 * i];
+  PF_SCALAR for (; i < count; ++i) result[i] = source[2 * i];
 }
+
+/// Whether a whole vector at the beginning of a row ends before the last of the `rows` rows behind it does.
+PF_INLINE bool follows(int64_t rows, int64_t pitch, int64_t count) { return rows * pitch + count >= PF_LANES; }
 
 static void copy_rows(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
                       int64_t step, float *result, int64_t result_pitch) {
   for (int64_t r = 0; r < rows; ++r) {
-    if (step == 1) {
+    if (step == 1 && count < PF_LANES && result_pitch == width && follows(rows - 1 - r, source_pitch, count) &&
+        follows(rows - 1 - r, result_pitch, width)) {
+      // What comes behind the row is overwritten by the next ones.
+      store(result, load(source));
+    } else if (step == 1) {
       copy_contiguous(count, source, result);
     } else if (step == 2) {
       copy_alternate(count, source, result);
     } else {
-      for (int64_t i = 0; i < count; ++i) result[i] = source[i * step];
+      PF_SCALAR for (int64_t i = 0; i < count; ++i) result[i] = source[i * step];
     }
     copy_zeros(width - count, result + count);
     source += source_pitch;
@@ -78,23 +99,49 @@ static void pack_columns(int64_t inner, const int64_t *offsets, const float *fra
   }
 }
 
+/// address[2 * i] = (or +=) source[i]. Rewrites what lies between the elements: nobody else may be writing there.
+PF_INLINE void scatter_alternate(int64_t count, const float *source, float *address, bool accumulate) {
+  int64_t i = 0;
+  // Touches one element behind the last: the last vector's worth is left to the loop below.
+  for (; i + PF_LANES < count; i += PF_LANES) {
+    float *low = address + 2 * i, *high = low + PF_LANES;
+    const vector x = load(low), y = load(high);
+    const vector value = accumulate ? even_lanes(x, y) + load(source + i) : load(source + i);
+    store(low, replace_even_low(x, value));
+    store(high, replace_even_high(y, value));
+  }
+  PF_SCALAR for (; i < count; ++i) address[2 * i] = accumulate ? address[2 * i] + source[i] : source[i];
+}
+
+PF_INLINE void scatter(int64_t count, const float *source, float *address, int64_t step, bool accumulate) {
+  if (step == 1 && !accumulate) {
+    copy_contiguous(count, source, address);
+  } else if (step == 1) {
+    for (int64_t i = 0; i < count; ++i) address[i] += source[i];
+  } else if (step == 2) {
+    scatter_alternate(count, source, address, accumulate);
+  } else {
+    PF_SCALAR for (int64_t i = 0; i < count; ++i) {
+      address[i * step] = accumulate ? address[i * step] + source[i] : source[i];
+    }
+  }
+}
+
 static void scatter_tile(int64_t rows, const float *tile, const pf_segment *segments, int64_t segment_count,
                          float *result, int64_t result_stride, int64_t step, bool accumulate) {
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t s = 0; s < segment_count; ++s) {
-      const float *source = tile + segments[s].column;
-      float *address = result + segments[s].result;
-      const int64_t length = segments[s].length;
-      if (step == 1 && !accumulate) {
-        copy_contiguous(length, source, address);
-      } else if (accumulate) {
-        for (int64_t i = 0; i < length; ++i) address[i * step] += source[i];
-      } else {
-        for (int64_t i = 0; i < length; ++i) address[i * step] = source[i];
-      }
+      scatter(segments[s].length, tile + segments[s].column, result + segments[s].result, step, accumulate);
     }
     tile += tile_columns;
     result += result_stride;
+  }
+}
+
+static void scatter_rows(int64_t rows, int64_t count, const float *source, int64_t source_pitch, float *result,
+                         int64_t result_pitch, int64_t step, bool accumulate) {
+  for (int64_t r = 0; r < rows; ++r) {
+    scatter(count, source + r * source_pitch, result + r * result_pitch, step, accumulate);
   }
 }
 

@@ -23,6 +23,8 @@ enum {
   pf_most_tile_rows = 14,
   pf_most_dot_rows = 4,
   pf_most_dot_columns = 6,
+  pf_most_plane_rows = 8,
+  pf_most_run_taps = 4,
 };
 
 /// A register tile of outer products: for each of the kernel's rows r and the tile_columns columns j,
@@ -47,6 +49,21 @@ typedef struct pf_segment {
   int64_t result;          // where it begins in a plane of the result
 } pf_segment;
 
+/// 1 to pf_most_run_taps taps of a column of a kernel, one row of the plane kernel's tile apart.
+typedef struct pf_tap_run {
+  int64_t offset;  // of the first tap
+  int64_t taps;
+} pf_tap_run;
+
+/// A tile of one plane of a result: for each of the kernel's rows r and each column j < columns,
+///   sum[r][j] = bias + weight[0] * frame[runs[0].offset + r * frame_step + j]
+///                    + weight[1] * frame[runs[0].offset + (r + 1) * frame_step + j] + ... over the run's taps,
+/// then over those of the other runs, in this order. `weight` holds the runs' weights one behind the other.
+/// result[r * result_step + j] = sum, or += with `accumulate`. Reads up to a vector behind a row of the frame.
+typedef void (*pf_plane_kernel)(int64_t run_count, const pf_tap_run *runs, const float *weight, const float *frame,
+                                int64_t frame_step, int64_t columns, float bias, float *result, int64_t result_step,
+                                bool accumulate);
+
 typedef struct pf_kernels {
   pf_isa isa;
   int32_t lanes;  // floats in a vector
@@ -55,6 +72,7 @@ typedef struct pf_kernels {
   pf_tile_kernel tile[pf_most_tile_rows + 1];   // by rows, from 1 to tile_rows
   int32_t dot_rows, dot_columns;                // of the largest dot kernel
   pf_dot_kernel dot[pf_most_dot_rows + 1][pf_most_dot_columns + 1];  // by rows and columns, from 1
+  pf_plane_kernel plane[pf_most_plane_rows + 1];                     // by rows, from 1
 
   /// Copies `rows` rows of `count` elements, `step` apart in the source, and fills each up to `width` with zeros.
   void (*copy_rows)(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
@@ -71,6 +89,10 @@ typedef struct pf_kernels {
   /// segment s.
   void (*scatter_tile)(int64_t rows, const float *tile, const pf_segment *segments, int64_t segment_count,
                        float *result, int64_t result_stride, int64_t step, bool accumulate);
+
+  /// result[r * result_pitch + i * step] = (or +=) source[r * source_pitch + i] for r < rows and i < count.
+  void (*scatter_rows)(int64_t rows, int64_t count, const float *source, int64_t source_pitch, float *result,
+                       int64_t result_pitch, int64_t step, bool accumulate);
 
   /// packed[k * packed_stride + r] = matrix[r * row_stride + offsets[k]] for k < inner and r < rows. A row
   /// stride of 1 and runs of neighbouring offsets are fast. The last offset is the largest.

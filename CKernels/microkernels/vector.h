@@ -18,6 +18,9 @@ typedef vector unaligned_vector __attribute__((aligned(4)));
 /// In front of a loop of constant length: arrays of vectors indexed in it then live in registers.
 #define PF_UNROLL _Pragma("clang loop unroll(full)")
 
+/// In front of a loop that must not become gathers or scatters: these are slower than what they replace.
+#define PF_SCALAR _Pragma("clang loop vectorize(disable) interleave(disable)")
+
 PF_INLINE vector load(const float *address) { return *(const unaligned_vector *)address; }
 PF_INLINE void store(float *address, vector value) { *(unaligned_vector *)address = value; }
 PF_INLINE vector broadcast(float value) { return (vector)value; }
@@ -39,6 +42,26 @@ PF_INLINE vector even_lanes(vector x, vector y) {
   return __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14);
 #else
   return __builtin_shufflevector(x, y, 0, 2, 4, 6);
+#endif
+}
+
+/// x with its even lanes replaced by the first, or the second, half of y's.
+PF_INLINE vector replace_even_low(vector x, vector y) {
+#if PF_LANES == 16
+  return __builtin_shufflevector(x, y, 16, 1, 17, 3, 18, 5, 19, 7, 20, 9, 21, 11, 22, 13, 23, 15);
+#elif PF_LANES == 8
+  return __builtin_shufflevector(x, y, 8, 1, 9, 3, 10, 5, 11, 7);
+#else
+  return __builtin_shufflevector(x, y, 4, 1, 5, 3);
+#endif
+}
+PF_INLINE vector replace_even_high(vector x, vector y) {
+#if PF_LANES == 16
+  return __builtin_shufflevector(x, y, 24, 1, 25, 3, 26, 5, 27, 7, 28, 9, 29, 11, 30, 13, 31, 15);
+#elif PF_LANES == 8
+  return __builtin_shufflevector(x, y, 12, 1, 13, 3, 14, 5, 15, 7);
+#else
+  return __builtin_shufflevector(x, y, 6, 1, 7, 3);
 #endif
 }
 
