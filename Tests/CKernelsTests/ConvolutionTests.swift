@@ -38,14 +38,33 @@ extension KernelTests {
 
         /// Fast numerics may choose other algorithms than exact ones: their results have a wider bound, and bits that
         /// don't depend on the thread count either.
-        @Test("Fast numerics keep their error bound, and their bits at 1, 2 and 3 threads")
+        @Test("Fast numerics keep each algorithm's error bound, and their bits at 1, 2 and 3 threads")
         func fastNumerics() {
-            let problems: Int64 = 400
-            let report = run(
+            let problems: Int64 = 500
+            var report = run(
                 ref_check_convolutions, named: "convolutions", problems: problems, seed: 31, data: ref_data_fractions,
                 numerics: pf_fast)
             expectPassed(report)
             expectResults(problems * (3 * Self.resultsPerProblem + Self.spoiledResultsPerProblem), report)
+            var reached: Set<String> = []
+            for index in 0..<Int32(ref_algorithm_limit) {
+                guard let name = ref_report_algorithm_name(&report, index).map({ String(cString: $0) }) else { break }
+                reached.insert(name)
+                for pass: Int32 in 0..<3 {
+                    #expect(ref_report_algorithm_count(&report, index, pass) >= 3, "\(name) in pass \(pass)")
+                }
+            }
+            #expect(reached == ["direct", "winograd 2x2", "winograd 4x4"])
+        }
+
+        @Test("Fast numerics equal the reference on integers wherever the algorithm is direct")
+        func fastIntegers() {
+            let problems: Int64 = 500
+            let report = run(
+                ref_check_convolutions, named: "convolutions", problems: problems, seed: 32, data: ref_data_integers,
+                numerics: pf_fast)
+            expectPassed(report)
+            expectResults(problems * (Self.resultsPerProblem + Self.spoiledResultsPerProblem), report)
         }
 
         @Test("A NaN reaches every trainable element that depends on it")

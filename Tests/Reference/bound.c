@@ -36,53 +36,56 @@ double ref_error_bound(int64_t terms, double magnitude) {
 // output's magnitude is at most q^2 * g_max * d_max, where q is the largest element of |A'|[(|G| 1) * (|B'| 1)]. The
 // weight gradient transposes: its kernel is the tile of the output gradient, q the largest element of |G'|[(|A| 1) *
 // (|B'| 1)]. A term passes at most n + 1 roundings in each one-dimensional transform (n of the sum, one of the
-// constant): 2 * 7 each for input and output, 2 * 4 for the weights with n = 6 and r = 3, besides those of the sum over
-// channels or tiles.
+// constant): with r = 3 and m = 4, 2 * 7 each for input and output and 2 * 4 for the weights, besides those of the sum
+// over channels or tiles.
 enum { transform_roundings = 2 * 7 + 2 * 7 + 2 * 4 };
 
-enum { tile_outputs = 4, taps = 3, finite_points = tile_outputs + taps - 2, products = finite_points + 1 };
+enum { taps = 3, most_outputs = 4, most_products = most_outputs + taps - 1 };
 
 typedef struct growth {
   double output, weight_gradient;  // q
 } growth;
 
-static growth growth_of_winograd(const double points[finite_points]) {
-  double a[products][tile_outputs] = {{0}}, g[products][taps] = {{0}}, b[products] = {0};
+static growth growth_of_winograd(int32_t outputs, const double *points) {
+  const int32_t products = outputs + taps - 1, finite = products - 1;
+  double a[most_products][most_outputs], g[most_products][taps], b[most_products] = {0};
   for (int k = 0; k < products; k++) {
-    double coefficients[products] = {1}, scale = 1;
+    const bool infinite = k == finite;
+    double coefficients[most_products] = {1}, scale = 1;
     int degree = 0;
-    for (int l = 0; l < finite_points; l++) {
+    for (int l = 0; l < finite; l++) {
       if (l == k) continue;
-      if (k < finite_points) scale *= points[k] - points[l];
+      if (!infinite) scale *= points[k] - points[l];
       for (int i = ++degree; i >= 0; i--)
         coefficients[i] = (i > 0 ? coefficients[i - 1] : 0) - (i < degree ? points[l] * coefficients[i] : 0);
     }
     for (int i = 0; i <= degree; i++) b[k] += fabs(coefficients[i]);
-    bool infinite = k == finite_points;
-    for (int i = 0; i < tile_outputs; i++) a[k][i] = infinite ? i == tile_outputs - 1 : pow(fabs(points[k]), i);
+    for (int i = 0; i < outputs; i++) a[k][i] = infinite ? i == outputs - 1 : pow(fabs(points[k]), i);
     for (int j = 0; j < taps; j++) g[k][j] = infinite ? j == taps - 1 : pow(fabs(points[k]), j) / fabs(scale);
   }
   growth q = {0};
-  for (int i = 0; i < tile_outputs; i++) {
+  for (int i = 0; i < outputs; i++) {
     double sum = 0;
     for (int k = 0; k < products; k++) sum += a[k][i] * (g[k][0] + g[k][1] + g[k][2]) * b[k];
     q.output = fmax(q.output, sum);
   }
   for (int j = 0; j < taps; j++) {
     double sum = 0;
-    for (int k = 0; k < products; k++) sum += g[k][j] * (a[k][0] + a[k][1] + a[k][2] + a[k][3]) * b[k];
+    for (int k = 0; k < products; k++)
+      for (int i = 0; i < outputs; i++) sum += g[k][j] * a[k][i] * b[k];
     q.weight_gradient = fmax(q.weight_gradient, sum);
   }
   return q;
 }
 
-ref_fast_bound ref_fast_bound_of(const ref_convolution *p) {
-  if (p->kernel_height != 3 || p->kernel_width != 3 || p->stride_height != 1 || p->stride_width != 1)
-    return (ref_fast_bound){0};
+ref_fast_bound ref_winograd_bound_of(const ref_convolution *p, int32_t tile) {
   const double root = sqrt(0.5);
-  const growth q = growth_of_winograd((const double[]){0, root, -root, 2 * root, -2 * root});
-  const double tiles_down = ceil((double)ref_output_height(p) / tile_outputs);
-  const double tiles_across = ceil((double)ref_output_width(p) / tile_outputs);
+  const double points_2[] = {0, 1, -1}, points_4[] = {0, root, -root, 2 * root, -2 * root};
+  const bool applies = p->kernel_height == 3 && p->kernel_width == 3 && p->stride_height == 1 && p->stride_width == 1;
+  if (!applies || (tile != 2 && tile != 4)) return (ref_fast_bound){0};
+  const growth q = growth_of_winograd(tile, tile == 2 ? points_2 : points_4);
+  const double tiles_down = ceil((double)ref_output_height(p) / tile);
+  const double tiles_across = ceil((double)ref_output_width(p) / tile);
   return (ref_fast_bound){
       .roundings = transform_roundings,
       .forward = q.output * q.output * (double)(p->input_channels / p->groups),
@@ -90,3 +93,6 @@ ref_fast_bound ref_fast_bound_of(const ref_convolution *p) {
       .weight_gradient = q.weight_gradient * q.weight_gradient * (double)p->batch * tiles_down * tiles_across,
   };
 }
+
+// With 2 x 2 tiles there are at most four times as many, each magnifying 26 times less.
+ref_fast_bound ref_fast_bound_of(const ref_convolution *problem) { return ref_winograd_bound_of(problem, 4); }

@@ -14,8 +14,12 @@ typedef struct ref_result {
   int axes;                 // the extents of `shape` name an element in messages; their product is rows * columns
   int64_t shape[4];
   const double *reference;  // dense
-  const double *magnitude;  // dense: the sum of the absolute values of each element's terms; unused if exact
-  int64_t terms;            // the most terms of an element
+  // The error that is allowed: none, or ref_error_bound of `terms` and, for each element, the sum of the absolute values
+  // of its terms; where `magnitude` is NULL, of `largest_magnitude`.
+  bool exact;
+  int64_t terms;
+  const double *magnitude;  // dense
+  double largest_magnitude;
   bool frozen_only;         // poison has reached the trainable elements: only the frozen ones are looked at
   /// Calls the kernel. `mask` is NULL or the result's; data that is poisoned for that mask comes with it.
   int32_t (*invoke)(const void *state, const ref_context *context, const uint8_t *mask, bool accumulate, float *result);
@@ -44,9 +48,6 @@ ref_report ref_checker_finish(ref_checker *checker);
 
 /// Whether to go on to the next problem.
 bool ref_checker_continues(const ref_checker *checker, int64_t done);
-
-/// Whether results must equal the reference; otherwise they have ref_error_bound, and need a magnitude.
-bool ref_checker_is_exact(const ref_checker *checker);
 
 /// Whether the check runs on instruction set `isa`.
 bool ref_checker_includes(const ref_checker *checker, int32_t isa);

@@ -1,5 +1,6 @@
 #include "check.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,26 +156,6 @@ static void compute_reference(const task *t, const float *const operands[4], dou
   ref_convolution_bias_gradient(p, output_gradient, results[result_bias_gradient]);
 }
 
-static double largest(const float *values, int64_t count) {
-  double most = 0;
-  for (int64_t k = 0; k < count; k++) most = values[k] > most ? (double)values[k] : most;
-  return most;
-}
-
-/// Raises the magnitudes to what the algorithms of fast numerics may give; none for the others.
-static void widen_magnitudes(const task *t, const float *const absolute[4]) {
-  if (t->checker->check->numerics == ref_numerics_exact) return;
-  const ref_fast_bound fast = ref_fast_bound_of(&t->problem);
-  const double input = largest(absolute[block_input], t->input_count);
-  const double weight = largest(absolute[block_weight], t->weight_count);
-  const double output_gradient = largest(absolute[block_output_gradient], t->output_count);
-  const double least[] = {fast.forward * input * weight, fast.input_gradient * output_gradient * weight,
-                          fast.weight_gradient * input * output_gradient};
-  for (int result = 0; result < result_bias_gradient; result++)
-    for (int64_t k = 0; k < result_elements(t, result); k++)
-      if (t->magnitude[result][k] < least[result]) t->magnitude[result][k] = least[result];
-}
-
 static void draw_operands(task *t) {
   ref_checker *checker = t->checker;
   const int64_t counts[] = {t->input_count, t->weight_count, t->problem.output_channels, t->output_count};
@@ -191,11 +172,10 @@ static void draw_operands(task *t) {
   } while (mostly_zero(t) && ++attempts < most_attempts);
   checker->report.mistrusted += attempts == most_attempts;
 
-  if (!ref_checker_is_exact(checker)) {
+  if (checker->check->data == ref_data_fractions) {
     float *absolute[4];
     for (block b = block_input; b <= block_output_gradient; b++) absolute[b] = ref_absolute_values(clean[b], counts[b]);
     compute_reference(t, (const float *const *)absolute, t->magnitude);
-    widen_magnitudes(t, (const float *const *)absolute);
     for (block b = block_input; b <= block_output_gradient; b++) free(absolute[b]);
   }
   int64_t longest = 0;
@@ -341,13 +321,53 @@ static int32_t invoke_bias_gradient(const void *state, const ref_context *contex
       accumulate, result);
 }
 
+// MARK: Algorithms
+
+static void count_algorithm(ref_report *report, const char *name, int pass) {
+  int entry = 0;
+  while (entry < ref_algorithm_limit - 1 && report->algorithms[entry].name &&
+         strcmp(report->algorithms[entry].name, name) != 0)
+    entry++;
+  report->algorithms[entry].name = name;
+  report->algorithms[entry].passes[pass]++;
+}
+
+static double largest(const task *t, block which) {
+  const float *values = floats(t, which);
+  const int64_t count = (int64_t)(t->blocks[which].bytes / sizeof(float));
+  double most = 0;
+  for (int64_t k = 0; k < count; k++) most = fmax(most, fabs((double)values[k]));
+  return most;
+}
+
+/// Sets what error a pass is allowed: a direct algorithm's, unless the kernels name another that has a bound.
+static void allow(task *t, int32_t isa, int pass, ref_result *result) {
+  ref_checker *checker = t->checker;
+  const ref_context context = {checker->threads, checker->check->numerics, isa};
+  const char *name = checker->kernels->algorithm(&context, &t->problem, pass);
+  count_algorithm(&checker->report, name, pass);
+  if (strcmp(name, "direct") == 0) return;
+  int32_t tile = strcmp(name, "winograd 2x2") == 0 ? 2 : strcmp(name, "winograd 4x4") == 0 ? 4 : 0;
+  const ref_fast_bound bound = ref_winograd_bound_of(&t->problem, tile);
+  if (bound.roundings == 0) return ref_checker_fail(checker, isa, "  no bound is known for algorithm '%s'", name);
+  const double input = largest(t, block_input), weight = largest(t, block_weight);
+  const double output_gradient = largest(t, block_output_gradient);
+  const double magnitudes[] = {bound.forward * input * weight + (t->has_bias ? largest(t, block_bias) : 0),
+                               bound.input_gradient * output_gradient * weight,
+                               bound.weight_gradient * input * output_gradient};
+  result->exact = false;
+  result->terms += bound.roundings;
+  result->magnitude = NULL;
+  result->largest_magnitude = magnitudes[pass];
+}
+
 static ref_result result_of(const task *t, int which) {
   const ref_convolution *p = &t->problem;
   static const char *const names[] = {"forward", "input gradient", "weight gradient", "bias gradient"};
   ref_result r = {.name = names[which], .rows = 1, .columns = result_elements(t, which), .axes = 4,
                   .reference = t->reference[which], .magnitude = t->magnitude[which],
-                  .terms = ref_longest_sum(p) + 1, .state = t};
-  if (t->checker->check->numerics != ref_numerics_exact) r.terms += ref_fast_bound_of(p).roundings;
+                  .exact = t->checker->check->data == ref_data_integers, .terms = ref_longest_sum(p) + 1,
+                  .state = t};
   r.stride = r.columns;
   switch (which) {
     case result_forward:
@@ -397,6 +417,7 @@ static void check_drenched_on(task *t, int32_t isa) {
 static void check_on(task *t, int32_t isa) {
   ref_result results[result_count];
   for (int which = 0; which < result_count; which++) results[which] = result_of(t, which);
+  for (int pass = 0; pass < result_bias_gradient; pass++) allow(t, isa, pass, &results[pass]);
   ref_check_result(t->checker, &results[result_forward], isa, NULL, false, NULL);
   for (int mode = 0; mode < 2; mode++) {
     bool accumulate = mode == 1;

@@ -77,6 +77,14 @@ static int32_t bias_gradient(const ref_context *context, const ref_convolution *
   return pf_convolution2d_bias_gradient(&c, &p, output_gradient, mask, writing_of(accumulate), result);
 }
 
+static const char *algorithm(const ref_context *context, const ref_convolution *problem, int32_t pass) {
+  pf_context c = context_of(context);
+  pf_convolution2d p = problem_of(problem);
+  const char *name = "unknown";
+  pf_convolution2d_algorithm(&c, &p, (pf_convolution_pass)pass, &name);
+  return name;
+}
+
 static int32_t multiply(const ref_context *context, const ref_product *product, const float *a, const float *b,
                         const float *column_bias, const uint8_t *mask, bool accumulate, float *result) {
   pf_context c = context_of(context);
@@ -104,6 +112,7 @@ ref_kernels ref_ckernels(void) {
       .input_gradient = input_gradient,
       .weight_gradient = weight_gradient,
       .bias_gradient = bias_gradient,
+      .algorithm = algorithm,
       .multiply = multiply,
       .isa_supported = isa_supported,
       .isa_name = isa_name,

@@ -68,6 +68,18 @@ static void draw_same_3x3(ref_random *r, ref_convolution *p) {
   p->padding_top = p->padding_bottom = p->padding_left = p->padding_right = 1;
 }
 
+/// Enough channels for algorithms with fewer multiplications to win, on images that tiles don't divide.
+static void draw_wide_3x3(ref_random *r, ref_convolution *p) {
+  static const int64_t channels[] = {12, 13, 14, 15, 16, 17, 24, 31, 32, 33, 40, 48, 64, 65};
+  set_channels(p, ref_random_once_in(r, 6) ? 2 : 1, PICK(r, channels), PICK(r, channels));
+  set_kernel(p, 3, 3);
+  set_image(p, between(r, 1, 18), between(r, 1, 26));
+  if (ref_random_once_in(r, 2))
+    p->padding_top = p->padding_bottom = p->padding_left = p->padding_right = 1;
+  else
+    pad(r, p, 3);
+}
+
 static void draw_pointwise(ref_random *r, ref_convolution *p) {
   set_channels(p, 1, PICK(r, tile_channels), PICK(r, tile_channels));
   set_image(p, between(r, 1, 9), PICK(r, extents));
@@ -181,31 +193,37 @@ static void draw_empty_batch(ref_random *r, ref_convolution *p) {
   p->batch = 0;
 }
 
-typedef void family(ref_random *, ref_convolution *);
+typedef struct family {
+  void (*draw)(ref_random *, ref_convolution *);
+  int64_t least_work;  // multiplications that its problems may always have
+} family;
 
 static bool acceptable(const ref_convolution *p, int64_t work) {
   return ref_output_height(p) > 0 && ref_output_width(p) > 0 && ref_multiplications(p) <= work;
 }
 
 ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
-  static family *const families[] = {
-      draw_general, draw_general, draw_general, draw_same_3x3, draw_same_3x3, draw_same_3x3, draw_pointwise,
-      draw_pointwise, draw_strided_pointwise, draw_depthwise, draw_depthwise, draw_grouped, draw_one_dimensional,
-      draw_first_layer, draw_kernel_over_image, draw_padding_over_kernel, draw_stride_over_kernel, draw_dilated,
-      draw_deep, draw_many_pixels};
+  static const family families[] = {
+      {draw_general, 0}, {draw_general, 0}, {draw_general, 0}, {draw_same_3x3, 0}, {draw_same_3x3, 0},
+      {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_pointwise, 0}, {draw_pointwise, 0},
+      {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0}, {draw_grouped, 0},
+      {draw_one_dimensional, 0}, {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0},
+      {draw_stride_over_kernel, 0}, {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}};
+  static const family empty_batch = {draw_empty_batch, 0};
   ref_random random = ref_random_for(seed, index, 0);
   // Half of the problems are small, so that there can be many; a few are large enough for several blocks and threads.
   static const int64_t work[] = {30000, 30000, 30000, 30000, 30000, 30000, 30000, 30000,
                                  150000, 150000, 150000, 150000, 400000, 400000, 1200000, 4000000};
-  family *draw = ref_random_once_in(&random, 64) ? draw_empty_batch : PICK(&random, families);
+  const family family = ref_random_once_in(&random, 64) ? empty_batch : PICK(&random, families);
   int64_t most_work = PICK(&random, work);
+  if (most_work < family.least_work) most_work = family.least_work;
   for (;;) {
     for (int attempt = 0; attempt < 100; attempt++) {
       ref_convolution p = {.batch = ref_random_once_in(&random, 2) ? 1 : between(&random, 2, 6), .groups = 1};
       set_kernel(&p, 1, 1);
       set_stride(&p, 1, 1);
       set_dilation(&p, 1, 1);
-      draw(&random, &p);
+      family.draw(&random, &p);
       if (acceptable(&p, most_work)) return p;
     }
     most_work *= 4;  // no problem of this family is that small

@@ -62,6 +62,10 @@ static bool print(const char *what, const ref_kernels *kernels, const ref_report
   for (int32_t isa = 1; isa < ref_isa_limit; isa++)
     if (ref_report_results(report, isa))
       printf("  %-8s %lld results\n", kernels->isa_name(isa), (long long)ref_report_results(report, isa));
+  for (int32_t i = 0; ref_report_algorithm_name(report, i); i++)
+    printf("  %-12s chosen for forward %lld, input gradient %lld, weight gradient %lld times\n",
+           ref_report_algorithm_name(report, i), (long long)ref_report_algorithm_count(report, i, 0),
+           (long long)ref_report_algorithm_count(report, i, 1), (long long)ref_report_algorithm_count(report, i, 2));
   if (report->mistrusted) printf("  MISTRUSTED: %lld problems are mostly zero\n", (long long)report->mistrusted);
   if (report->failures)
     printf("  FAILED: %lld problems; the first:\n%s\n", (long long)report->failures, report->failure);

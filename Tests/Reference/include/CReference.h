@@ -70,12 +70,17 @@ void ref_matrix_multiply(const ref_product *product, const float *a, const float
 /// multiply-add, may have; `magnitude` is the sum of the products' absolute values. See bound.c for its derivation.
 double ref_error_bound(int64_t terms, double magnitude);
 
-/// What pf_fast may add to the bound of a convolution, where algorithms with fewer multiplications may run: this many
-/// roundings a term, and a magnitude of at least these factors times the largest absolute values of the two operands.
+/// The bound of a convolution by another algorithm than the textbook's: ref_error_bound of the longest sum and this many
+/// terms more, with the pass's factor times the largest absolute value of each operand for the magnitude.
 typedef struct ref_fast_bound {
   int64_t roundings;
   double forward, input_gradient, weight_gradient;
 } ref_fast_bound;
+
+/// Winograd's F(tile x tile, 3 x 3), tile 2 or 4; zeros for a problem that it doesn't apply to.
+ref_fast_bound ref_winograd_bound_of(const ref_convolution *problem, int32_t tile);
+
+/// The largest of those that pf_fast may choose from.
 ref_fast_bound ref_fast_bound_of(const ref_convolution *problem);
 
 // MARK: Problems
@@ -118,6 +123,8 @@ typedef struct ref_kernels {
                              float *weight_gradient);
   int32_t (*bias_gradient)(const ref_context *context, const ref_convolution *problem, const float *output_gradient,
                            const uint8_t *mask, bool accumulate, float *bias_gradient);
+  /// The name of the algorithm that a pass (0 forward, 1 input gradient, 2 weight gradient) would run; never NULL.
+  const char *(*algorithm)(const ref_context *context, const ref_convolution *problem, int32_t pass);
   int32_t (*multiply)(const ref_context *context, const ref_product *product, const float *a, const float *b,
                       const float *column_bias, const uint8_t *mask, bool accumulate, float *result);
   bool (*isa_supported)(int32_t isa);
@@ -130,13 +137,14 @@ ref_kernels ref_ckernels(void);
 
 enum { ref_numerics_fast = 0, ref_numerics_exact = 1 };  // the values of CKernels.h
 enum { ref_isa_limit = 8 };                              // instruction sets are numbered 1 ..< ref_isa_limit
+enum { ref_algorithm_limit = 8 };                        // how many algorithms a report tells apart
 
 typedef enum ref_data : int32_t {
-  /// Integers so small that every partial sum is exact in float32 in any order: results must equal the reference. One
-  /// thread count a problem.
+  /// Integers so small that every partial sum is exact in float32 in any order: results of direct algorithms must equal
+  /// the reference, those of others lie within their bound. One thread count a problem.
   ref_data_integers = 0,
-  /// Random fractions: results must lie within ref_error_bound, have the same bits at 1, 2 and 3 threads and, in exact
-  /// numerics, the same bits where trainable with and without a mask.
+  /// Random fractions: results must lie within their algorithm's bound, have the same bits at 1, 2 and 3 threads and, in
+  /// exact numerics, the same bits where trainable with and without a mask.
   ref_data_fractions = 1,
 } ref_data;
 
@@ -149,6 +157,12 @@ typedef struct ref_check {
   const char *reproduction;   // the command that a failure's options are appended to
 } ref_check;
 
+/// How often an algorithm was chosen, by pass, for a problem on one instruction set.
+typedef struct ref_algorithm_count {
+  const char *name;  // NULL: an unused entry
+  int64_t passes[3];
+} ref_algorithm_count;
+
 typedef struct ref_report {
   int64_t problems;
   int64_t results;             // results compared, over all instruction sets
@@ -159,10 +173,14 @@ typedef struct ref_report {
   int64_t failures;            // problems that failed; the check stops at the tenth
   int64_t results_by_isa[ref_isa_limit];
   int64_t features[ref_feature_count];
+  ref_algorithm_count algorithms[ref_algorithm_limit];
   char failure[2048];          // the first one: seed, index, shape, what differs, and a command that repeats it
 } ref_report;
 
 int64_t ref_report_results(const ref_report *report, int32_t isa);
+/// The algorithms in the order in which they were met; NULL beyond the last one.
+const char *ref_report_algorithm_name(const ref_report *report, int32_t algorithm);
+int64_t ref_report_algorithm_count(const ref_report *report, int32_t algorithm, int32_t pass);
 int64_t ref_report_feature(const ref_report *report, ref_feature feature);
 const char *ref_report_failure(const ref_report *report);  // "" if there is none
 
