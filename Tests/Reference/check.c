@@ -207,8 +207,8 @@ static bool compare(ref_checker *checker, const run *run, const float *output) {
       double magnitude = result->magnitude ? result->magnitude[element] : result->largest_magnitude;
       double bound = result->exact ? 0 : ref_error_bound(result->terms + 1, magnitude + fabs(initial));
       if (fabs((double)row[c] - expected) <= bound) continue;
-      return fail_element(checker, run, element, result->exact ? "differs" : "is beyond the error bound", row[c], expected),
-             false;
+      const char *what = result->exact ? "differs" : "is beyond the error bound";
+      return fail_element(checker, run, element, what, row[c], expected), false;
     }
     for (int64_t c = result->columns; c < result->stride && r + 1 < result->rows; c++)
       if (bits_of(row[c]) != untouched)

@@ -14,8 +14,8 @@ typedef struct ref_result {
   int axes;                 // the extents of `shape` name an element in messages; their product is rows * columns
   int64_t shape[4];
   const double *reference;  // dense
-  // The error that is allowed: none, or ref_error_bound of `terms` and, for each element, the sum of the absolute values
-  // of its terms; where `magnitude` is NULL, of `largest_magnitude`.
+  // The error that is allowed: none, or ref_error_bound of `terms` and, for each element, the sum of the absolute
+  // values of its terms; where `magnitude` is NULL, of `largest_magnitude`.
   bool exact;
   int64_t terms;
   const double *magnitude;  // dense

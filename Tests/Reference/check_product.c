@@ -144,7 +144,8 @@ static void check_problem(task *t, int64_t index) {
   for (block b = 0; b < block_count; b++) ref_guarded_seal(&t->blocks[b]);
   ref_result result = {.name = "product", .rows = p->rows, .columns = p->columns, .stride = p->stride_result,
                        .axes = 2, .shape = {p->rows, p->columns}, .reference = reference, .magnitude = magnitude,
-                       .exact = checker->check->data == ref_data_integers, .terms = p->inner + 1, .invoke = invoke, .state = t};
+                       .exact = checker->check->data == ref_data_integers, .terms = p->inner + 1,
+                       .invoke = invoke, .state = t};
   for (int32_t isa = 1; isa < ref_isa_limit; isa++)
     if (ref_checker_includes(checker, isa)) {
       ref_check_result(checker, &result, isa, NULL, accumulate, initial);

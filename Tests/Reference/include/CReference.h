@@ -70,8 +70,8 @@ void ref_matrix_multiply(const ref_product *product, const float *a, const float
 /// multiply-add, may have; `magnitude` is the sum of the products' absolute values. See bound.c for its derivation.
 double ref_error_bound(int64_t terms, double magnitude);
 
-/// The bound of a convolution by another algorithm than the textbook's: ref_error_bound of the longest sum and this many
-/// terms more, with the pass's factor times the largest absolute value of each operand for the magnitude.
+/// The bound of a convolution by another algorithm than the textbook's: ref_error_bound of the longest sum and this
+/// many terms more, with the pass's factor times the largest absolute value of each operand for the magnitude.
 typedef struct ref_fast_bound {
   int64_t roundings;
   double forward, input_gradient, weight_gradient;
@@ -143,8 +143,8 @@ typedef enum ref_data : int32_t {
   /// Integers so small that every partial sum is exact in float32 in any order: results of direct algorithms must equal
   /// the reference, those of others lie within their bound. One thread count a problem.
   ref_data_integers = 0,
-  /// Random fractions: results must lie within their algorithm's bound, have the same bits at 1, 2 and 3 threads and, in
-  /// exact numerics, the same bits where trainable with and without a mask.
+  /// Random fractions: results must lie within their algorithm's bound, have the same bits at 1, 2 and 3 threads and,
+  /// in exact numerics, the same bits where trainable with and without a mask.
   ref_data_fractions = 1,
 } ref_data;
 
