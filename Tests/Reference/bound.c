@@ -86,11 +86,16 @@ ref_fast_bound ref_winograd_bound_of(const ref_convolution *p, int32_t tile) {
   const growth q = growth_of_winograd(tile, tile == 2 ? points_2 : points_4);
   const double tiles_down = ceil((double)ref_output_height(p) / tile);
   const double tiles_across = ceil((double)ref_output_width(p) / tile);
+  const int64_t inputs = p->input_channels / p->groups, outputs = p->output_channels / p->groups;
+  const double tiles = (double)p->batch * tiles_down * tiles_across;
   return (ref_fast_bound){
       .roundings = transform_roundings,
-      .forward = q.output * q.output * (double)(p->input_channels / p->groups),
-      .input_gradient = q.output * q.output * (double)(p->output_channels / p->groups),
-      .weight_gradient = q.weight_gradient * q.weight_gradient * (double)p->batch * tiles_down * tiles_across,
+      .forward_terms = inputs,
+      .input_gradient_terms = outputs,
+      .weight_gradient_terms = (int64_t)tiles,
+      .forward = q.output * q.output * (double)inputs,
+      .input_gradient = q.output * q.output * (double)outputs,
+      .weight_gradient = q.weight_gradient * q.weight_gradient * tiles,
   };
 }
 

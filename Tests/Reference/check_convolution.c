@@ -356,7 +356,8 @@ static void allow(task *t, int32_t isa, int pass, ref_result *result) {
                                bound.input_gradient * output_gradient * weight,
                                bound.weight_gradient * input * output_gradient};
   result->exact = false;
-  result->terms += bound.roundings;
+  const int64_t terms[] = {bound.forward_terms, bound.input_gradient_terms, bound.weight_gradient_terms};
+  result->terms = terms[pass] + bound.roundings;
   result->magnitude = NULL;
   result->largest_magnitude = magnitudes[pass];
 }

@@ -70,10 +70,12 @@ void ref_matrix_multiply(const ref_product *product, const float *a, const float
 /// multiply-add, may have; `magnitude` is the sum of the products' absolute values. See bound.c for its derivation.
 double ref_error_bound(int64_t terms, double magnitude);
 
-/// The bound of a convolution by another algorithm than the textbook's: ref_error_bound of the longest sum and this
-/// many terms more, with the pass's factor times the largest absolute value of each operand for the magnitude.
+/// The bound of a convolution by another algorithm than the textbook's: ref_error_bound of the terms that a pass sums
+/// over (channels, or tiles) and `roundings` more, with the pass's factor times the largest absolute value of each operand
+/// for the magnitude.
 typedef struct ref_fast_bound {
   int64_t roundings;
+  int64_t forward_terms, input_gradient_terms, weight_gradient_terms;
   double forward, input_gradient, weight_gradient;
 } ref_fast_bound;
 
