@@ -6,6 +6,6 @@ import ArgumentParser
         abstract: "Measures Permafrost, beside PyTorch where asked.",
         subcommands: [
             DriftCommand.self, RooflineCommand.self, ConvCommand.self, ShowCommand.self, MaskCommand.self,
-            PlanCommand.self, CheckCommand.self, WorkerCommand.self,
+            PlanCommand.self, CheckCommand.self, StressCommand.self, WorkerCommand.self,
         ])
 }
