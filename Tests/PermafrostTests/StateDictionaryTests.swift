@@ -178,7 +178,7 @@ private func bits(_ state: StateDictionary) -> [String: [UInt8]] {
         refused("fc.bias.momentum_buffer has shape [3]") {
             $0.optimizer!.tensors["fc.bias.momentum_buffer"] = Tensor([1, 2, 3])
         }
-        refused("state of a optimizer") { $0.optimizer = nil }
+        refused("state of the optimizer") { $0.optimizer = nil }
         refused("scheduler") { $0.schedule = ["stepCount": 1] }
         refused("generator of random numbers") { $0.generator = nil }
         refused("'gone', which is no parameter") { $0.freezes["gone"] = [] }

@@ -73,7 +73,7 @@ public struct Checkpoint {
     }
 
     private func present<Part>(_ part: Part?, _ name: String) throws -> Part {
-        guard let part else { throw CheckpointError("the checkpoint has no state of a \(name)") }
+        guard let part else { throw CheckpointError("the checkpoint has no state of the \(name)") }
         return part
     }
 }

@@ -14,8 +14,6 @@ struct SafetensorsHeader {
     /// In the order of their bytes in the file.
     private(set) var entries: [Entry] = []
 
-    typealias Problem = SafetensorsError.Problem
-
     /// - Throws: what is wrong with the header's text, types, sizes or offsets; `dataBytes` is what follows it in the
     ///   file.
     init(_ bytes: [UInt8], dataBytes: Int) throws(ProblemError) {
