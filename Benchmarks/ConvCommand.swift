@@ -37,12 +37,13 @@ struct ConvCommand: ParsableCommand {
         var context = pf_context(threads: threads, numerics: numerics.value, isa: try instructionSet(isa))
         let torch = try peer.map { _ in try Peer(script: "conv.py") }
         torch?.pause()
-        let ours = try Peer.worker()
+        let ours = try Peer.worker("conv-worker")
         ours.pause()
         let peak = try measurePeak(context, seconds: 1), bandwidth = try measureBandwidth(context, seconds: 0.5)
         Thread.sleep(forTimeInterval: 0.3)  // the threads that measured it spin for 0.2 s before they sleep
         let measurement = ConvolutionMeasurement(
-            ours: ours, peer: torch, context: context, peak: peak, rounds: rounds, turn: turn / 1000)
+            ours: ours, peer: torch, context: context, peak: peak,
+            alternation: Alternation(rounds: rounds, turn: turn / 1000))
         let rows = try layers.enumerated().flatMap { index, entry in
             if layers.count > 1 {
                 progress("\(index + 1)/\(layers.count)  \(entry.suite) \(entry.layer), batch \(entry.layer.batch)")

@@ -2,25 +2,13 @@ import CKernels
 import Foundation
 
 /// Times one layer's passes in this library's worker and, alternating with it, in a peer.
-///
-/// Whoever isn't measured is stopped, so that idle threads spin on nobody's cores. A side's turn is several
-/// repetitions, of which the first is dropped (caches and clocks are the other's) and the median counts; the figure is
-/// the median over the rounds.
 struct ConvolutionMeasurement {
-    /// A side in one layout.
-    private struct Side {
-        let process: Peer
-        let layout: Layout
-    }
-
     let ours: Peer
     let peer: Peer?
     let context: pf_context
     /// Operations a second that the machine can do with this context.
     let peak: Double
-    let rounds: Int
-    /// The least time of one turn.
-    let turn: Double
+    let alternation: Alternation
 
     /// A result further from the reference than this share of its largest value gets no figure.
     static let errorLimit = 1e-5
@@ -32,7 +20,7 @@ struct ConvolutionMeasurement {
             numerics: context.numerics.rawValue, isa: context.isa.rawValue)
         let processes = [ours] + (peer.map { [$0] } ?? [])
         for process in processes {
-            try awake(process) { let _: ConvolutionAnswer = try process.ask(load) }
+            try process.awake { let _: ConvolutionAnswer = try process.ask(load) }
         }
         return try passes.map { try measure(layer, data, suite: suite, pass: $0) }
     }
@@ -42,39 +30,25 @@ struct ConvolutionMeasurement {
     ) throws -> ConvolutionReport.Row {
         let error = try check(ours, data, pass, name: "this library")
         let peerError = try peer.map { try check($0, data, pass, name: $0.greeting.name) }
+        let layouts = peer == nil ? [] : Layout.allCases
         let sides =
-            [Side(process: ours, layout: .contiguous)]
-            + (peer.map { peer in Layout.allCases.map { Side(process: peer, layout: $0) } } ?? [])
-        let repetitions = try sides.map { side in
-            let once = try time(side, pass, repetitions: 2).last!
-            return max(1, min(1000, Int((turn / once).rounded(.up))))
-        }
-        var seconds = sides.map { _ in [Double]() }
-        for round in 0..<rounds {
-            for offset in sides.indices {
-                let index = (round + offset) % sides.count  // nobody is always after the same
-                let turn = try time(sides[index], pass, repetitions: repetitions[index] + 1)
-                seconds[index].append(Statistics(Array(turn.dropFirst())).median)
-            }
-        }
-        let medians = seconds.map { Statistics($0).median }
-        let best = sides.indices.dropFirst().min { medians[$0] < medians[$1] }
-        let ratios = best.map { best in Statistics(zip(seconds[best], seconds[0]).map { $0 / $1 }) }
-        let rate = layer.operations / medians[0]
+            [{ try time(ours, .contiguous, pass, repetitions: $0) }]
+            + layouts.map { layout in { try time(peer!, layout, pass, repetitions: $0) } }
+        let comparison = try alternation.run(sides)
+        let rate = layer.operations / comparison.ours
         return ConvolutionReport.Row(
-            suite: suite, layer: layer.description, batch: layer.batch,
-            threads: context.threadCount, pass: pass,
-            ours_ms: 1e3 * medians[0], peer_ms: best.map { 1e3 * medians[$0] },
-            peer_layout: best.map { sides[$0].layout }, ratio: ratios?.median,
-            ratio_lower: ratios?.lowerQuartile, ratio_upper: ratios?.upperQuartile, gigaflops: rate / 1e9,
-            percent_of_peak: 100 * rate / peak, algorithm: try layer.algorithm(pass, context),
+            suite: suite, layer: layer.description, batch: layer.batch, threads: context.threadCount, pass: pass,
+            ours_ms: 1e3 * comparison.ours, peer_ms: comparison.best.map { 1e3 * $0.seconds },
+            peer_layout: comparison.best.map { layouts[$0.index] }, ratio: comparison.best?.ratio.median,
+            ratio_lower: comparison.best?.ratio.lowerQuartile, ratio_upper: comparison.best?.ratio.upperQuartile,
+            gigaflops: rate / 1e9, percent_of_peak: 100 * rate / peak, algorithm: try layer.algorithm(pass, context),
             max_error: error, peer_max_error: peerError)
     }
 
-    private func time(_ side: Side, _ pass: Pass, repetitions: Int) throws -> [Double] {
-        try awake(side.process) {
-            let answer: ConvolutionAnswer = try side.process.ask(
-                ConvolutionRequest(op: .time, pass: pass, layout: side.layout, repetitions: repetitions))
+    private func time(_ process: Peer, _ layout: Layout, _ pass: Pass, repetitions: Int) throws -> [Double] {
+        try process.awake {
+            let answer: ConvolutionAnswer = try process.ask(
+                ConvolutionRequest(op: .time, pass: pass, layout: layout, repetitions: repetitions))
             guard let seconds = answer.seconds, seconds.count == repetitions else { throw Failure("no times came") }
             return seconds
         }
@@ -82,7 +56,7 @@ struct ConvolutionMeasurement {
 
     private func check(_ process: Peer, _ data: ConvolutionData, _ pass: Pass, name: String) throws -> Double {
         let path = data.folder.appending(path: "result.f32")
-        try awake(process) {
+        try process.awake {
             let _: ConvolutionAnswer = try process.ask(
                 ConvolutionRequest(op: .save, pass: pass, layout: .contiguous, path: path.path))
         }
@@ -94,12 +68,6 @@ struct ConvolutionMeasurement {
             throw Failure("\(data.layer), \(pass.rawValue): the result of \(name) is wrong by \(error)")
         }
         return error
-    }
-
-    private func awake<R>(_ process: Peer, _ body: () throws -> R) throws -> R {
-        process.resume()
-        defer { process.pause() }
-        return try body()
     }
 }
 

@@ -50,21 +50,13 @@ extension pf_convolution2d {
 
 /// Answers `ConvolutionRequest`s on standard input with the kernels of this library: the process that is measured, so
 /// that it can be stopped while its peer is.
-struct WorkerCommand: ParsableCommand {
+struct ConvolutionWorkerCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "worker", abstract: "The process that conv measures.", shouldDisplay: false)
+        commandName: "conv-worker", abstract: "The process that conv measures.", shouldDisplay: false)
 
     func run() throws {
-        try printJSON(Peer.Greeting(peer: "permafrost", version: "", threads: Int(pf_available_threads())))
         var loaded: LoadedConvolution?
-        while let line = readLine() {
-            do {
-                let request = try JSONDecoder().decode(ConvolutionRequest.self, from: Data(line.utf8))
-                try printJSON(try answer(request, &loaded))
-            } catch {
-                try printJSON(["error": "\(error)"])
-            }
-        }
+        try serve { (request: ConvolutionRequest) in try answer(request, &loaded) }
     }
 
     private func answer(_ request: ConvolutionRequest, _ loaded: inout LoadedConvolution?) throws -> ConvolutionAnswer {

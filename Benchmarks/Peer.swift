@@ -1,4 +1,5 @@
 import ArgumentParser
+import CKernels
 import Foundation
 
 enum PeerName: String, ExpressibleByArgument, CaseIterable {
@@ -42,10 +43,10 @@ final class Peer {
         try self.init(command: ["/usr/bin/env", Peer.python, path], name: script)
     }
 
-    /// This program's own process for what is measured.
-    static func worker() throws -> Peer {
+    /// This program's own process for what is measured; `command` is a subcommand that calls `serve`.
+    static func worker(_ command: String) throws -> Peer {
         let program = Bundle.main.executablePath ?? CommandLine.arguments[0]
-        return try Peer(command: [program, "worker"], name: "worker")
+        return try Peer(command: [program, command], name: command)
     }
 
     init(command: [String], name: String) throws {
@@ -82,6 +83,13 @@ final class Peer {
     func pause() { kill(process.processIdentifier, SIGSTOP) }
     func resume() { kill(process.processIdentifier, SIGCONT) }
 
+    /// Lets the process run while `body` does, and stops it again.
+    func awake<R>(_ body: () throws -> R) rethrows -> R {
+        resume()
+        defer { pause() }
+        return try body()
+    }
+
     private static func line(
         from handle: FileHandle, _ received: inout Data, _ process: Process, _ name: String
     ) throws -> Data {
@@ -109,6 +117,18 @@ final class Peer {
             return try JSONDecoder().decode(Answer.self, from: line)
         } catch {
             throw Failure("\(name) answered what wasn't expected: \(String(decoding: line, as: UTF8.self))")
+        }
+    }
+}
+
+/// Greets, then answers each line of standard input with a line of JSON until the input ends.
+func serve<Request: Decodable, Answer: Encodable>(_ answer: (Request) throws -> Answer) throws {
+    try printJSON(Peer.Greeting(peer: "permafrost", version: "", threads: Int(pf_available_threads())))
+    while let line = readLine() {
+        do {
+            try printJSON(try answer(try JSONDecoder().decode(Request.self, from: Data(line.utf8))))
+        } catch {
+            try printJSON(["error": "\(error)"])
         }
     }
 }

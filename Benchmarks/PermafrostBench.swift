@@ -6,6 +6,7 @@ import ArgumentParser
         abstract: "Measures Permafrost, beside PyTorch where asked.",
         subcommands: [
             DriftCommand.self, RooflineCommand.self, ConvCommand.self, ShowCommand.self, MaskCommand.self,
-            PlanCommand.self, CheckCommand.self, StressCommand.self, WorkerCommand.self,
+            TrainCommand.self, PlanCommand.self, CheckCommand.self, StressCommand.self,
+            ConvolutionWorkerCommand.self, TrainWorkerCommand.self,
         ])
 }
