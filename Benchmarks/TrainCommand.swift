@@ -86,7 +86,7 @@ struct TrainCommand: ParsableCommand {
         }
         let losses = try sides.map { try $0.train(steps: 3).losses ?? [] }
         for other in losses.dropFirst() {
-            // The first step differs by rounding alone. Later ones by what that makes of an activation at a kink of ReLU:
+            // The first differs by rounding alone. Later ones by what that makes of an activation at a kink of ReLU:
             // one that falls to the other side changes gradients by a share of a percent.
             let agree = zip(losses[0], other).enumerated().allSatisfy { step, pair in
                 abs(pair.0 - pair.1) <= (step == 0 ? 1e-4 : 5e-2) * max(1, abs(pair.0))
