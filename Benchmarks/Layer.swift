@@ -98,13 +98,7 @@ struct Layer: Hashable, Codable, CustomStringConvertible {
 extension Layer {
     /// The name of the algorithm that a pass runs.
     func algorithm(_ pass: Pass, _ context: pf_context) throws -> String {
-        try problem.algorithm(pass, context)
-    }
-}
-
-extension pf_convolution2d {
-    func algorithm(_ pass: Pass, _ context: pf_context) throws -> String {
-        var problem = self, context = context, name: UnsafePointer<CChar>?
+        var problem = problem, context = context, name: UnsafePointer<CChar>?
         let status = pf_convolution2d_algorithm(&context, &problem, pass.kernelPass, &name)
         guard status == pf_ok, let name else {
             throw Failure("the plan of \(pass.rawValue): \(String(cString: pf_status_message(status)))")
