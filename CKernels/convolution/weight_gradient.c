@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "convolution/gradient_mask.h"
 #include "convolution/passes.h"
 #include "convolution/plan.h"
 #include "convolution/winograd.h"
@@ -38,8 +39,9 @@ typedef struct gradient_plan {
   int64_t shifts;      // most tap rows that take the place of filters; 0: none does
   int64_t shift;       // floats that the output gradient moves by from one to the next
   int64_t lead;        // zeros in front of a row of the output gradient, for its moves
-  int32_t parts;
+  int32_t parts, finish_parts;
   int64_t scratch_bytes, workspace_bytes;
+  int64_t masked_bytes;  // more workspace, where a mask leaves less to compute
 } gradient_plan;
 
 static int64_t balanced(int64_t extent, int64_t most) {
@@ -137,6 +139,12 @@ static pf_status prepare(const pf_settings *settings, const pf_convolution2d *pr
   const int64_t offsets = pf_aligned_bytes(plan->channels * frame->y.taps * frame->x.taps * (int64_t)sizeof(int64_t));
   plan->workspace_bytes = plan->parts * plan->scratch_bytes + offsets +
                           plan->slices * filters * plan->inner * (int64_t)sizeof(float);
+  const double finish_cost = 8.0 * (double)(plan->inner * (plan->slices + 1));
+  plan->finish_parts = pf_parallel_parts(settings, filters, finish_cost);
+  plan->masked_bytes =
+      pf_gradient_lists_bytes(p->groups, group_filters, plan->inner, plan->kernels->dot_rows) +
+      plan->finish_parts * pf_aligned_bytes((plan->inner + shape->group_input_channels * shape->taps) *
+                                            (int64_t)sizeof(float));
   return pf_ok;
 }
 
@@ -144,7 +152,7 @@ pf_status pf_weight_gradient_workspace(const pf_settings *settings, const pf_con
                                        const pf_convolution_shape *shape, int64_t *bytes) {
   gradient_plan plan;
   PF_TRY(prepare(settings, problem, shape, &plan));
-  *bytes = plan.workspace_bytes;
+  *bytes = plan.workspace_bytes + plan.masked_bytes;
   return pf_ok;
 }
 
@@ -152,11 +160,12 @@ typedef struct run_state {
   const gradient_plan *plan;
   const float *input, *output_gradient;
   const uint8_t *mask;
+  const pf_gradient_lists *lists;  // what the mask leaves to compute; NULL: everything
   bool accumulate;
   float *result;
   const int64_t *offsets;  // of the elements of a filter in the frame
   float *sums;             // slices x filters x inner
-  char *scratch;
+  char *scratch, *finish_scratch;
 } run_state;
 
 static pf_block block_of(const gradient_plan *plan, int64_t index) {
@@ -172,24 +181,22 @@ static pf_block block_of(const gradient_plan *plan, int64_t index) {
   return block;
 }
 
-/// Copies `count` filters' rows of the output gradient onto the block's grid, with zeros in the gaps and behind it.
-static void fill_gradient_rows(const gradient_plan *plan, const pf_block *block, const float *output_gradient,
-                               int64_t filter, int64_t count, float *rows) {
+/// Copies a filter's rows of the output gradient onto the block's grid, with zeros in the gaps, in front and behind.
+static void fill_gradient_row(const gradient_plan *plan, const pf_block *block, const float *output_gradient,
+                              int64_t filter, float *row) {
   const pf_frame *frame = &plan->frame;
   const int64_t width = plan->frame.x.grid, plane = plan->shape.output_plane;
-  for (int64_t r = 0; r < count; ++r) {
-    float *row = rows + r * plan->row_stride + plan->lead;
-    memset(row - plan->lead, 0, (size_t)plan->lead * sizeof(float));
-    for (int64_t i = 0; i < block->images; ++i) {
-      const float *source = output_gradient +
-                            ((block->image + i) * plan->problem.output_channels + filter + r) * plane +
-                            block->row * width + block->column;
-      float *image = row + i * frame->image_pitch;
-      const int64_t rest = plan->row_stride - plan->lead - i * frame->image_pitch;
-      const int64_t end = i + 1 < block->images ? frame->image_pitch : rest;
-      plan->kernels->copy_rows(block->rows, block->columns, frame->pitch, source, width, 1, image, frame->pitch);
-      memset(image + block->rows * frame->pitch, 0, (size_t)(end - block->rows * frame->pitch) * sizeof(float));
-    }
+  memset(row, 0, (size_t)plan->lead * sizeof(float));
+  row += plan->lead;
+  for (int64_t i = 0; i < block->images; ++i) {
+    const float *source = output_gradient +
+                          ((block->image + i) * plan->problem.output_channels + filter) * plane +
+                          block->row * width + block->column;
+    float *image = row + i * frame->image_pitch;
+    const int64_t rest = plan->row_stride - plan->lead - i * frame->image_pitch;
+    const int64_t end = i + 1 < block->images ? frame->image_pitch : rest;
+    plan->kernels->copy_rows(block->rows, block->columns, frame->pitch, source, width, 1, image, frame->pitch);
+    memset(image + block->rows * frame->pitch, 0, (size_t)(end - block->rows * frame->pitch) * sizeof(float));
   }
 }
 
@@ -241,34 +248,107 @@ static void multiply_shifted(const run_state *state, const pf_block *block, int6
   }
 }
 
+/// The first of a list's elements that isn't below `element`.
+static int64_t lower_bound(const int32_t *list, int64_t length, int64_t element) {
+  int64_t low = 0;
+  while (low < length) {
+    const int64_t middle = low + (length - low) / 2;
+    if (list[middle] < element) {
+      low = middle + 1;
+    } else {
+      length = middle;
+    }
+  }
+  return low;
+}
+
+/// The dot products of `count` rows, from `row` on, with those of a list's elements that lie in the frame: the ones from
+/// `first` up to `last`. `result` belongs to the whole list.
+static void multiply_listed(const run_state *state, const pf_block *block, int64_t count, const float *row,
+                            const int32_t *list, int64_t length, int64_t first, int64_t last, const scratch *s,
+                            float *result, bool accumulate) {
+  const gradient_plan *plan = state->plan;
+  const pf_kernels *kernels = plan->kernels;
+  const int64_t vectors = pf_ceiling_divide(pf_frame_span(&plan->frame, block), kernels->lanes);
+  const int64_t begin = lower_bound(list, length, first), elements = lower_bound(list, length, last) - begin;
+  const int64_t column_tiles = pf_ceiling_divide(elements, kernels->dot_columns);
+  for (int64_t i = 0; i < column_tiles; ++i) {
+    const int64_t k = begin + pf_piece_begin(elements, i, column_tiles);
+    const int64_t columns = begin + pf_piece_begin(elements, i + 1, column_tiles) - k;
+    int64_t offsets[pf_most_dot_columns];
+    for (int64_t j = 0; j < columns; ++j) offsets[j] = state->offsets[list[k + j] - first];
+    kernels->dot[count][columns](vectors, row, plan->row_stride, s->frame, offsets, result + k, plan->inner,
+                                 accumulate);
+  }
+}
+
 static bool same_extents(const pf_block *a, const pf_block *b) {
   return a->images == b->images && a->row == b->row && a->rows == b->rows && a->column == b->column &&
          a->columns == b->columns;
 }
 
-/// All dot products of one block: a group's tiles of filters from `tile_begin` up to `tile_end`.
-static void run_block(const run_state *state, const pf_block *block, int64_t group, int64_t tile_begin,
-                      int64_t tile_end, float *sums, bool accumulate, scratch *s) {
+/// Copies input channels `channel` and following of a group into the frame.
+static void fill_frame(const run_state *state, const pf_block *block, int64_t group, int64_t channel,
+                       int64_t channels, scratch *s) {
   const gradient_plan *plan = state->plan;
   const pf_convolution_shape *shape = &plan->shape;
-  const int64_t taps = plan->frame.y.taps * plan->frame.x.taps;
-  const float *input = state->input + group * shape->group_input_channels * shape->input_plane;
+  const bool zeroed = channels <= s->filled_channels && same_extents(block, &s->filled);
+  const float *input = state->input + (group * shape->group_input_channels + channel) * shape->input_plane;
+  pf_frame_fill(&plan->frame, plan->kernels, block, channels, input, plan->problem.input_channels * shape->input_plane,
+                zeroed, s->frame);
+  if (!zeroed) {
+    s->filled = *block;
+    s->filled_channels = channels;
+  }
+}
+
+/// Tile `index` of a group's filters when all is computed.
+static pf_gradient_tile whole_tile(const gradient_plan *plan, int64_t index) {
+  const int64_t filter = pf_piece_begin(plan->shape.group_output_channels, index, plan->row_tiles);
+  const int64_t end = pf_piece_begin(plan->shape.group_output_channels, index + 1, plan->row_tiles);
+  pf_gradient_tile tile = {.count = (int32_t)(end - filter), .row = (int32_t)filter, .whole = true};
+  for (int32_t r = 0; r < tile.count; ++r) tile.filters[r] = (int32_t)filter + r;
+  return tile;
+}
+
+/// All dot products of one block: a group's part `row_part` of the filters' tiles.
+static void run_block(const run_state *state, const pf_block *block, int64_t group, int64_t row_part, float *sums,
+                      bool accumulate, scratch *s) {
+  const gradient_plan *plan = state->plan;
+  const pf_convolution_shape *shape = &plan->shape;
+  const pf_gradient_lists *lists = state->lists;
+  const int64_t taps = plan->frame.y.taps * plan->frame.x.taps, inner = plan->inner;
+  const int64_t tiles = lists == NULL ? plan->row_tiles : lists->tile_counts[group];
+  const int64_t tile_begin = pf_piece_begin(tiles, row_part, plan->row_parts);
+  const int64_t tile_end = pf_piece_begin(tiles, row_part + 1, plan->row_parts);
+  if (tile_begin == tile_end) return;
+  const int64_t group_filters = shape->group_output_channels;
   for (int64_t channel = 0; channel < shape->group_input_channels; channel += plan->channels) {
     const int64_t channels = pf_minimum_of(plan->channels, shape->group_input_channels - channel);
-    const bool zeroed = channels <= s->filled_channels && same_extents(block, &s->filled);
-    pf_frame_fill(&plan->frame, plan->kernels, block, channels, input + channel * shape->input_plane,
-                  plan->problem.input_channels * shape->input_plane, zeroed, s->frame);
-    if (!zeroed) {
-      s->filled = *block;
-      s->filled_channels = channels;
-    }
+    const int64_t first = channel * taps, last = (channel + channels) * taps;
+    fill_frame(state, block, group, channel, channels, s);
     for (int64_t t = tile_begin; t < tile_end; ++t) {
-      const int64_t filter = pf_piece_begin(shape->group_output_channels, t, plan->row_tiles);
-      const int64_t count = pf_piece_begin(shape->group_output_channels, t + 1, plan->row_tiles) - filter;
-      fill_gradient_rows(plan, block, state->output_gradient, group * shape->group_output_channels + filter, count,
-                         s->rows);
-      float *result = sums + (group * shape->group_output_channels + filter) * plan->inner + channel * taps;
-      (plan->shifts > 0 ? multiply_shifted : multiply)(state, block, count, channels, s, result, accumulate);
+      const pf_gradient_tile tile =
+          lists == NULL ? whole_tile(plan, t) : lists->tiles[group * lists->most_tiles + t];
+      for (int32_t r = 0; r < tile.count; ++r) {
+        fill_gradient_row(plan, block, state->output_gradient, group * group_filters + tile.filters[r],
+                          s->rows + r * plan->row_stride);
+      }
+      const int64_t row = group * group_filters + tile.row;
+      float *result = sums + row * inner;
+      if (plan->shifts > 0) {
+        multiply_shifted(state, block, tile.count, channels, s, result + first, accumulate);
+      } else if (tile.whole) {
+        multiply(state, block, tile.count, channels, s, result + first, accumulate);
+      } else if (tile.separate) {
+        for (int32_t r = 0; r < tile.count; ++r) {
+          multiply_listed(state, block, 1, s->rows + r * plan->row_stride, lists->elements + (row + r) * inner,
+                          lists->counts[row + r], first, last, s, result + r * inner, accumulate);
+        }
+      } else {
+        multiply_listed(state, block, tile.count, s->rows, lists->elements + row * inner, lists->counts[row], first,
+                        last, s, result, accumulate);
+      }
     }
   }
 }
@@ -287,8 +367,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     float *sums = state->sums + slice * plan->problem.output_channels * plan->inner;
     for (int64_t b = first; b < last; ++b) {
       const pf_block block = block_of(plan, b);
-      run_block(state, &block, group, pf_piece_begin(plan->row_tiles, row_part, plan->row_parts),
-                pf_piece_begin(plan->row_tiles, row_part + 1, plan->row_parts), sums, b > first, &s);
+      run_block(state, &block, group, row_part, sums, b > first, &s);
     }
   }
 }
@@ -332,6 +411,69 @@ static void finish_range(void *argument, int64_t begin, int64_t end, int32_t par
   }
 }
 
+static pf_filter_window window_of(const gradient_plan *plan) {
+  return (pf_filter_window){
+      .channels = plan->shape.group_input_channels,
+      .kernel_height = plan->problem.kernel_height,
+      .kernel_width = plan->problem.kernel_width,
+      .first_y = plan->first_y,
+      .taps_y = plan->frame.y.taps,
+      .first_x = plan->first_x,
+      .taps_x = plan->frame.x.taps,
+  };
+}
+
+/// Items: filters, where the sums are those of lists.
+static void finish_listed_range(void *argument, int64_t begin, int64_t end, int32_t part) {
+  const run_state *state = argument;
+  const gradient_plan *plan = state->plan;
+  const pf_gradient_lists *lists = state->lists;
+  const pf_filter_window window = window_of(plan);
+  const int64_t elements = plan->shape.group_input_channels * plan->shape.taps, inner = plan->inner;
+  const int64_t group_filters = plan->shape.group_output_channels, sum_stride = plan->problem.output_channels * inner;
+  float *compact = (float *)(state->finish_scratch +
+                             part * pf_aligned_bytes((inner + elements) * (int64_t)sizeof(float)));
+  float *totals = compact + inner;
+  for (int64_t filter = begin; filter < end; ++filter) {
+    const uint8_t *mask = state->mask + filter * elements;
+    float *result = state->result + filter * elements;
+    const int64_t group = filter / group_filters, row = lists->rows[filter];
+    if (row < 0) {
+      plan->kernels->finish_gradient(elements, 0, NULL, 0, mask, state->accumulate, result);
+      continue;
+    }
+    const pf_gradient_tile *tile = lists->tiles + group * lists->most_tiles;
+    while (tile->row + tile->count <= row) tile += 1;
+    const int64_t sums_row = group * group_filters + row;
+    const int64_t list_row = tile->separate ? sums_row : group * group_filters + tile->row;
+    const int32_t *list = lists->elements + list_row * inner;
+    const int64_t length = tile->whole ? inner : lists->counts[list_row];
+    plan->kernels->finish_gradient(length, plan->slices, state->sums + sums_row * inner, sum_stride, NULL, false,
+                                   compact);
+    memset(totals, 0, (size_t)elements * sizeof(float));
+    for (int64_t i = 0; i < length; ++i) totals[pf_window_place(&window, tile->whole ? i : list[i])] = compact[i];
+    plan->kernels->finish_gradient(elements, 1, totals, 0, mask, state->accumulate, result);
+  }
+}
+
+/// Computes what `lists` say, or everything without, in a workspace of plan->workspace_bytes.
+static void run(const gradient_plan *plan, run_state *state, char *workspace) {
+  const int64_t taps_y = plan->frame.y.taps, taps_x = plan->frame.x.taps;
+  state->plan = plan;
+  state->scratch = workspace;
+  int64_t *offsets = (int64_t *)(workspace + plan->parts * plan->scratch_bytes);
+  for (int64_t k = 0; k < plan->channels * taps_y * taps_x; ++k) {
+    offsets[k] = k / (taps_y * taps_x) * plan->frame.channel_stride +
+                 pf_frame_offset(&plan->frame, k / taps_x % taps_y, k % taps_x);
+  }
+  state->offsets = offsets;
+  state->sums = (float *)((char *)offsets +
+                          pf_aligned_bytes(plan->channels * taps_y * taps_x * (int64_t)sizeof(int64_t)));
+  pf_parallel_in(plan->parts, plan->slices * plan->problem.groups * plan->row_parts, run_range, state);
+  pf_parallel_in(plan->finish_parts, plan->problem.output_channels,
+                 state->lists == NULL ? finish_range : finish_listed_range, state);
+}
+
 pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_convolution2d *problem,
                                            const float *input, const float *output_gradient,
                                            const uint8_t *gradient_mask, pf_writing writing, float *weight_gradient) {
@@ -342,36 +484,45 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
   PF_REQUIRE(pf_writing_is_valid(writing), pf_error_value);
   PF_REQUIRE(weight_gradient != NULL, pf_error_null);
   PF_REQUIRE(problem->batch == 0 || (input != NULL && output_gradient != NULL), pf_error_null);
-  const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_weight_gradient);
-  if (algorithm != pf_algorithm_direct) {
-    return pf_winograd_weight_gradient(&settings, problem, algorithm, input, output_gradient, gradient_mask, writing,
-                                       weight_gradient);
-  }
+  const uint8_t *mask = gradient_mask;
+  if (mask != NULL && memchr(mask, 0, (size_t)shape.weight_count) == NULL) mask = NULL;
   gradient_plan plan;
   PF_TRY(prepare(&settings, problem, &shape, &plan));
-  char *workspace = pf_memory_allocate((size_t)plan.workspace_bytes);
-  PF_REQUIRE(workspace != NULL, pf_error_memory);
+  const int64_t masked_bytes = mask == NULL ? 0 : plan.masked_bytes;
+  const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_weight_gradient);
+  char *workspace = NULL;
+  pf_gradient_lists lists;
+  double work = 1;
+  if (algorithm == pf_algorithm_direct || mask != NULL) {
+    workspace = pf_memory_allocate((size_t)(plan.workspace_bytes + masked_bytes));
+    PF_REQUIRE(workspace != NULL, pf_error_memory);
+  }
+  if (mask != NULL) {
+    const pf_filter_window window = window_of(&plan);
+    work = pf_gradient_lists_fill(&lists, mask, problem->groups, shape.group_output_channels, &window,
+                                  plan.kernels->dot_rows, plan.shifts > 0, workspace + plan.workspace_bytes);
+  }
+  // The share of a direct algorithm's work at which it is as fast as Winograd's in full.
+  const double winograd_share = 0.3;
+  if (algorithm != pf_algorithm_direct && work > winograd_share) {
+    pf_memory_release(workspace);
+    return pf_winograd_weight_gradient(&settings, problem, algorithm, input, output_gradient, mask, writing,
+                                       weight_gradient);
+  }
   run_state state = {
-      .plan = &plan,
       .input = input,
       .output_gradient = output_gradient,
-      .mask = gradient_mask,
+      .mask = mask,
+      .lists = work < 1 ? &lists : NULL,
       .accumulate = writing == pf_accumulate,
       .result = weight_gradient,
-      .scratch = workspace,
   };
-  const int64_t taps_y = plan.frame.y.taps, taps_x = plan.frame.x.taps;
-  int64_t *offsets = (int64_t *)(workspace + plan.parts * plan.scratch_bytes);
-  for (int64_t k = 0; k < plan.channels * taps_y * taps_x; ++k) {
-    offsets[k] = k / (taps_y * taps_x) * plan.frame.channel_stride +
-                 pf_frame_offset(&plan.frame, k / taps_x % taps_y, k % taps_x);
+  if (mask != NULL) {
+    state.finish_scratch = workspace + plan.workspace_bytes +
+                           pf_gradient_lists_bytes(problem->groups, shape.group_output_channels, plan.inner,
+                                                   plan.kernels->dot_rows);
   }
-  state.offsets = offsets;
-  state.sums = (float *)((char *)offsets +
-                         pf_aligned_bytes(plan.channels * taps_y * taps_x * (int64_t)sizeof(int64_t)));
-  pf_parallel_in(plan.parts, plan.slices * problem->groups * plan.row_parts, run_range, &state);
-  const double cost = 8.0 * (double)(plan.inner * (plan.slices + 1));
-  pf_parallel(&settings, problem->output_channels, cost, finish_range, &state);
+  run(&plan, &state, workspace);
   pf_memory_release(workspace);
   return pf_ok;
 }

@@ -11,17 +11,21 @@ pf_status pf_convolution2d_workspace(const pf_context *context, const pf_convolu
   PF_TRY(pf_convolution_check(problem, &shape));
   PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
   const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pass);
+  int64_t workspace = 0, other = 0;
   if (algorithm != pf_algorithm_direct) {
-    *bytes = (size_t)pf_winograd_workspace(&settings, problem, pass, algorithm);
-    return pf_ok;
+    other = pf_winograd_workspace(&settings, problem, pass, algorithm);
+    // A mask may have the weight gradient run directly.
+    if (pass != pf_pass_weight_gradient) {
+      *bytes = (size_t)other;
+      return pf_ok;
+    }
   }
-  int64_t workspace = 0;
   pf_status status = pf_ok;
   switch (pass) {
     case pf_pass_forward: status = pf_forward_workspace(&settings, problem, &shape, &workspace); break;
     case pf_pass_input_gradient: status = pf_input_gradient_workspace(&settings, problem, &shape, &workspace); break;
     case pf_pass_weight_gradient: status = pf_weight_gradient_workspace(&settings, problem, &shape, &workspace); break;
   }
-  if (status == pf_ok) *bytes = (size_t)workspace;
+  if (status == pf_ok) *bytes = (size_t)pf_maximum_of(workspace, other);
   return status;
 }
