@@ -3,7 +3,7 @@
 #include <string.h>
 
 // In units of a multiply-add of a tile's row, with its share of the tile's loads.
-static const double separate_element_cost = 2.0, column_cost = 1.0;
+static const double separate_element_cost = 5, column_cost = 1;
 
 // The saving below which lists aren't worth their handling.
 static const double worthwhile = 0.95;

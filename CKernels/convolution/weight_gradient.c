@@ -7,168 +7,46 @@
 // The blocks are shared out to slices; each slice sums its blocks in order, and the slices are summed in order at the
 // end. Blocks and slices follow from the shape and the vector length alone, so an element's bits depend on nothing
 // else: not on threads, not on which other elements are computed.
+//
+// A 1x1 kernel of stride 1 without padding needs no frame: dot products read both operands where they are, and only the
+// last points of a plane, fewer than a vector, are copied.
+//
+// Of a masked gradient only what gradient_mask.h lists is computed. Dense or listed, an element's dot products are the
+// same, and so are its bits.
+//
+// Where a group has too few filters for the tiles of dot products, as in depthwise convolutions, tap rows take their
+// place: the output gradient moved by t rows against the input's row of the first tap makes the gradient of the t-th. A
+// tile of filters' rows is then the same row, read at several places.
 
 #include <string.h>
 
 #include "convolution/gradient_mask.h"
 #include "convolution/passes.h"
 #include "convolution/plan.h"
+#include "convolution/weight_gradient_plan.h"
 #include "convolution/winograd.h"
-
-enum {
-  block_points = 1024,              // of the grid: some rows of both operands then stay in the first-level cache
-  few_filters = 2,                  // in a group, for tap rows to take their place
-  few_filters_block_points = 3584,
-  frame_budget = 64 << 10,          // floats of the input channels copied at a time
-  most_slices = 16,
-  slice_budget = 2 << 20,           // floats of all slices' sums
-};
-
-typedef struct gradient_plan {
-  const pf_kernels *kernels;
-  pf_convolution2d problem;
-  pf_convolution_shape shape;
-  pf_frame frame;
-  int64_t first_y, first_x;  // of the taps that read anything
-  int64_t inner;             // elements of one filter that aren't always zero: channels * those taps
-  int64_t blocks_images, blocks_y, blocks_x, blocks;
-  int64_t slices;
-  int64_t channels;   // copied at a time
-  int64_t row_stride;  // floats of a row of the output gradient on the grid
-  int64_t row_tiles, row_parts;  // filters of a group in tiles, and the pieces these are cut into
-  int64_t shifts;      // most tap rows that take the place of filters; 0: none does
-  int64_t shift;       // floats that the output gradient moves by from one to the next
-  int64_t lead;        // zeros in front of a row of the output gradient, for its moves
-  int32_t parts, finish_parts;
-  int64_t scratch_bytes, workspace_bytes;
-  int64_t masked_bytes;  // more workspace, where a mask leaves less to compute
-} gradient_plan;
-
-static int64_t balanced(int64_t extent, int64_t most) {
-  return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
-}
-
-/// `points` of the grid, or somewhat more, make a block.
-static void shape_blocks(gradient_plan *plan, int64_t points) {
-  pf_frame *frame = &plan->frame;
-  const int64_t width = frame->x.grid, height = frame->y.grid, lanes = plan->kernels->lanes;
-  const int64_t batch = pf_maximum_of(plan->problem.batch, 1);
-  if (width > points) {
-    pf_frame_shape(frame, 1, 1, pf_round_up(balanced(width, points), lanes), lanes);
-  } else {
-    pf_frame_shape(frame, 2, height, width, lanes);
-    const int64_t images = points / frame->image_pitch;
-    if (images > 1) {
-      pf_frame_shape(frame, balanced(batch, images), height, width, lanes);
-    } else {
-      pf_frame_shape(frame, 1, balanced(height, points / frame->pitch), width, lanes);
-    }
-  }
-  plan->blocks_images = pf_ceiling_divide(plan->problem.batch, frame->most.images);
-  plan->blocks_y = pf_ceiling_divide(height, frame->most.rows);
-  plan->blocks_x = pf_ceiling_divide(width, frame->most.columns);
-  plan->blocks = plan->blocks_images * plan->blocks_y * plan->blocks_x;
-}
-
-/// Has tap rows take the place of filters where there are too few of these, and the rows' distance is small.
-static void shape_shifts(gradient_plan *plan) {
-  const pf_frame *frame = &plan->frame;
-  const int64_t period = frame->y_taps.phases;
-  if (frame->y.taps <= period) return;
-  const int64_t rows = pf_ceiling_divide(frame->y.taps, period);
-  const int64_t shifts = balanced(rows, plan->kernels->dot_rows);
-  const int64_t shift = frame->y.tap_step * period / frame->y.step * frame->pitch;
-  // What the moves add to a dot product's length must not eat up what they save.
-  if (2 * shift * (shifts - 1) > pf_frame_span(frame, &frame->most)) return;
-  plan->shifts = shifts;
-  plan->shift = shift;
-  plan->lead = shift * (shifts - 1);
-}
-
-static pf_status prepare(const pf_settings *settings, const pf_convolution2d *problem,
-                         const pf_convolution_shape *shape, gradient_plan *plan) {
-  const pf_convolution2d *p = problem;
-  *plan = (gradient_plan){.kernels = settings->kernels, .problem = *problem, .shape = *shape};
-  pf_frame *frame = &plan->frame;
-  frame->y = (pf_axis){.source = p->input_height,
-                       .grid = shape->output_height,
-                       .step = p->stride_height,
-                       .taps = p->kernel_height,
-                       .first = -p->padding_top,
-                       .tap_step = p->dilation_height};
-  frame->x = (pf_axis){.source = p->input_width,
-                       .grid = shape->output_width,
-                       .step = p->stride_width,
-                       .taps = p->kernel_width,
-                       .first = -p->padding_left,
-                       .tap_step = p->dilation_width};
-  plan->first_y = pf_axis_trim(&frame->y);
-  plan->first_x = pf_axis_trim(&frame->x);
-  if (frame->y.taps == 0 || frame->x.taps == 0) frame->y.taps = frame->x.taps = 0;
-  plan->inner = shape->group_input_channels * frame->y.taps * frame->x.taps;
-  PF_TRY(pf_frame_analyse(frame, shape->group_input_channels));
-  const bool few = shape->group_output_channels <= few_filters;
-  shape_blocks(plan, few ? few_filters_block_points : block_points);
-  if (few) shape_shifts(plan);
-
-  const int64_t filters = p->output_channels, group_filters = shape->group_output_channels;
-  const int64_t affordable = slice_budget / pf_maximum_of(filters * plan->inner, 1);
-  plan->slices = pf_minimum_of(plan->blocks, pf_maximum_of(1, pf_minimum_of(most_slices, affordable)));
-  if (plan->inner == 0) plan->slices = 0;
-  plan->channels =
-      balanced(shape->group_input_channels, frame_budget / pf_maximum_of(frame->channel_stride, 1));
-  const pf_block *most = &frame->most;
-  const int64_t stored = pf_maximum_of(most->images * frame->image_pitch, most->rows * frame->pitch);
-  plan->row_stride = pf_round_up(stored + (plan->shifts > 0 ? 2 * plan->lead + plan->kernels->lanes : 0), 16);
-  if (plan->row_stride / 16 % 2 == 0) plan->row_stride += 16;
-
-  plan->row_tiles = pf_ceiling_divide(group_filters, plan->kernels->dot_rows);
-  plan->row_parts = 1;
-  const int64_t items = plan->slices * p->groups;
-  if (items < 4 * settings->threads) {
-    const int64_t wanted = pf_ceiling_divide(4 * settings->threads, pf_maximum_of(items, 1));
-    plan->row_parts = pf_minimum_of(plan->row_tiles, wanted);
-  }
-  const double points = (double)p->batch * (double)shape->output_plane;
-  const double operations = 2 * points * (double)filters * (double)plan->inner;
-  const int64_t all = pf_maximum_of(items * plan->row_parts, 1);
-  plan->parts = pf_parallel_parts(settings, all, operations / (double)all);
-
-  const int64_t floats = plan->channels * frame->channel_stride + plan->kernels->dot_rows * plan->row_stride;
-  plan->scratch_bytes = plan->slices == 0 ? 0 : pf_aligned_bytes(floats * (int64_t)sizeof(float));
-  const int64_t offsets = pf_aligned_bytes(plan->channels * frame->y.taps * frame->x.taps * (int64_t)sizeof(int64_t));
-  plan->workspace_bytes = plan->parts * plan->scratch_bytes + offsets +
-                          plan->slices * filters * plan->inner * (int64_t)sizeof(float);
-  const double finish_cost = 8.0 * (double)(plan->inner * (plan->slices + 1));
-  plan->finish_parts = pf_parallel_parts(settings, filters, finish_cost);
-  plan->masked_bytes =
-      pf_gradient_lists_bytes(p->groups, group_filters, plan->inner, plan->kernels->dot_rows) +
-      plan->finish_parts * pf_aligned_bytes((plan->inner + shape->group_input_channels * shape->taps) *
-                                            (int64_t)sizeof(float));
-  return pf_ok;
-}
 
 pf_status pf_weight_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
                                        const pf_convolution_shape *shape, int64_t *bytes) {
-  gradient_plan plan;
-  PF_TRY(prepare(settings, problem, shape, &plan));
+  pf_gradient_plan plan;
+  PF_TRY(pf_gradient_prepare(settings, problem, shape, &plan));
   *bytes = plan.workspace_bytes + plan.masked_bytes;
   return pf_ok;
 }
 
 typedef struct run_state {
-  const gradient_plan *plan;
+  const pf_gradient_plan *plan;
   const float *input, *output_gradient;
   const uint8_t *mask;
   const pf_gradient_lists *lists;  // what the mask leaves to compute; NULL: everything
   bool accumulate;
   float *result;
-  const int64_t *offsets;  // of the elements of a filter in the frame
+  const int64_t *offsets;  // of the elements of a filter in the frame; in place, those of the ends behind them
   float *sums;             // slices x filters x inner
   char *scratch, *finish_scratch;
 } run_state;
 
-static pf_block block_of(const gradient_plan *plan, int64_t index) {
+static pf_block block_of(const pf_gradient_plan *plan, int64_t index) {
   const pf_frame *frame = &plan->frame;
   pf_block block;
   block.column = index % plan->blocks_x * frame->most.columns;
@@ -182,7 +60,7 @@ static pf_block block_of(const gradient_plan *plan, int64_t index) {
 }
 
 /// Copies a filter's rows of the output gradient onto the block's grid, with zeros in the gaps, in front and behind.
-static void fill_gradient_row(const gradient_plan *plan, const pf_block *block, const float *output_gradient,
+static void fill_gradient_row(const pf_gradient_plan *plan, const pf_block *block, const float *output_gradient,
                               int64_t filter, float *row) {
   const pf_frame *frame = &plan->frame;
   const int64_t width = plan->frame.x.grid, plane = plan->shape.output_plane;
@@ -207,26 +85,31 @@ typedef struct scratch {
   int64_t filled_channels;
 } scratch;
 
-/// The dot products of `count` filters with `channels` input channels.
-static void multiply(const run_state *state, const pf_block *block, int64_t count, int64_t channels,
-                     const scratch *s, float *result, bool accumulate) {
-  const gradient_plan *plan = state->plan;
-  const pf_kernels *kernels = plan->kernels;
-  const int64_t vectors = pf_ceiling_divide(pf_frame_span(&plan->frame, block), kernels->lanes);
-  const int64_t elements = channels * plan->frame.y.taps * plan->frame.x.taps;
-  const int64_t column_tiles = pf_ceiling_divide(elements, kernels->dot_columns);
+/// What dot products are made of: rows of the output gradient, and columns at offsets by filter element.
+typedef struct operands {
+  int64_t vectors;
+  const float *rows;
+  int64_t row_stride;
+  const float *columns;
+  const int64_t *offsets;
+} operands;
+
+/// The dot products of `count` rows with all of `elements` elements.
+static void multiply(const pf_gradient_plan *plan, const operands *o, int64_t count, int64_t elements, float *result,
+                     bool accumulate) {
+  const int64_t column_tiles = pf_ceiling_divide(elements, plan->kernels->dot_columns);
   for (int64_t i = 0; i < column_tiles; ++i) {
     const int64_t k = pf_piece_begin(elements, i, column_tiles);
     const int64_t columns = pf_piece_begin(elements, i + 1, column_tiles) - k;
-    kernels->dot[count][columns](vectors, s->rows, plan->row_stride, s->frame, state->offsets + k, result + k,
-                                 plan->inner, accumulate);
+    plan->kernels->dot[count][columns](o->vectors, o->rows, o->row_stride, o->columns, o->offsets + k, result + k,
+                                       plan->inner, accumulate);
   }
 }
 
-/// The same, with tap rows in the place of filters.
+/// The dot products of `count` filters with `channels` input channels, tap rows in the place of filters.
 static void multiply_shifted(const run_state *state, const pf_block *block, int64_t count, int64_t channels,
                              const scratch *s, float *result, bool accumulate) {
-  const gradient_plan *plan = state->plan;
+  const pf_gradient_plan *plan = state->plan;
   const pf_kernels *kernels = plan->kernels;
   const int64_t taps_y = plan->frame.y.taps, taps_x = plan->frame.x.taps, period = plan->frame.y_taps.phases;
   const int64_t span = pf_frame_span(&plan->frame, block);
@@ -262,23 +145,41 @@ static int64_t lower_bound(const int32_t *list, int64_t length, int64_t element)
   return low;
 }
 
-/// The dot products of `count` rows, from `row` on, with those of a list's elements that lie in the frame: the ones from
-/// `first` up to `last`. `result` belongs to the whole list.
-static void multiply_listed(const run_state *state, const pf_block *block, int64_t count, const float *row,
-                            const int32_t *list, int64_t length, int64_t first, int64_t last, const scratch *s,
-                            float *result, bool accumulate) {
-  const gradient_plan *plan = state->plan;
-  const pf_kernels *kernels = plan->kernels;
-  const int64_t vectors = pf_ceiling_divide(pf_frame_span(&plan->frame, block), kernels->lanes);
+/// The dot products of `count` rows with those of a list's elements that lie in the columns, from `first` up to `last`.
+/// `result` belongs to the whole list.
+static void multiply_listed(const pf_gradient_plan *plan, const operands *o, int64_t count, const int32_t *list,
+                            int64_t length, int64_t first, int64_t last, float *result, bool accumulate) {
   const int64_t begin = lower_bound(list, length, first), elements = lower_bound(list, length, last) - begin;
-  const int64_t column_tiles = pf_ceiling_divide(elements, kernels->dot_columns);
+  const int64_t column_tiles = pf_ceiling_divide(elements, plan->kernels->dot_columns);
   for (int64_t i = 0; i < column_tiles; ++i) {
     const int64_t k = begin + pf_piece_begin(elements, i, column_tiles);
     const int64_t columns = begin + pf_piece_begin(elements, i + 1, column_tiles) - k;
     int64_t offsets[pf_most_dot_columns];
-    for (int64_t j = 0; j < columns; ++j) offsets[j] = state->offsets[list[k + j] - first];
-    kernels->dot[count][columns](vectors, row, plan->row_stride, s->frame, offsets, result + k, plan->inner,
-                                 accumulate);
+    for (int64_t j = 0; j < columns; ++j) offsets[j] = o->offsets[list[k + j] - first];
+    plan->kernels->dot[count][columns](o->vectors, o->rows, o->row_stride, o->columns, offsets, result + k,
+                                       plan->inner, accumulate);
+  }
+}
+
+/// The dot products of a tile with elements `first` up to `last` of its filters. `row` is its first filter's among all.
+static void multiply_tile(const run_state *state, const pf_gradient_tile *tile, const operands *o, int64_t row,
+                          int64_t first, int64_t last, float *sums, bool accumulate) {
+  const pf_gradient_plan *plan = state->plan;
+  const pf_gradient_lists *lists = state->lists;
+  const int64_t inner = plan->inner;
+  float *result = sums + row * inner;
+  if (tile->whole) {
+    multiply(plan, o, tile->count, last - first, result + first, accumulate);
+  } else if (tile->separate) {
+    operands single = *o;
+    for (int32_t r = 0; r < tile->count; ++r) {
+      multiply_listed(plan, &single, 1, lists->elements + (row + r) * inner, lists->counts[row + r], first, last,
+                      result + r * inner, accumulate);
+      single.rows += o->row_stride;
+    }
+  } else {
+    multiply_listed(plan, o, tile->count, lists->elements + row * inner, lists->counts[row], first, last, result,
+                    accumulate);
   }
 }
 
@@ -290,7 +191,7 @@ static bool same_extents(const pf_block *a, const pf_block *b) {
 /// Copies input channels `channel` and following of a group into the frame.
 static void fill_frame(const run_state *state, const pf_block *block, int64_t group, int64_t channel,
                        int64_t channels, scratch *s) {
-  const gradient_plan *plan = state->plan;
+  const pf_gradient_plan *plan = state->plan;
   const pf_convolution_shape *shape = &plan->shape;
   const bool zeroed = channels <= s->filled_channels && same_extents(block, &s->filled);
   const float *input = state->input + (group * shape->group_input_channels + channel) * shape->input_plane;
@@ -303,7 +204,7 @@ static void fill_frame(const run_state *state, const pf_block *block, int64_t gr
 }
 
 /// Tile `index` of a group's filters when all is computed.
-static pf_gradient_tile whole_tile(const gradient_plan *plan, int64_t index) {
+static pf_gradient_tile whole_tile(const pf_gradient_plan *plan, int64_t index) {
   const int64_t filter = pf_piece_begin(plan->shape.group_output_channels, index, plan->row_tiles);
   const int64_t end = pf_piece_begin(plan->shape.group_output_channels, index + 1, plan->row_tiles);
   pf_gradient_tile tile = {.count = (int32_t)(end - filter), .row = (int32_t)filter, .whole = true};
@@ -311,44 +212,104 @@ static pf_gradient_tile whole_tile(const gradient_plan *plan, int64_t index) {
   return tile;
 }
 
+/// A tile's dot products with operands in a frame.
+static void run_framed_tile(const run_state *state, const pf_block *block, int64_t group, const pf_gradient_tile *tile,
+                            int64_t channel, int64_t channels, float *sums, bool accumulate, scratch *s) {
+  const pf_gradient_plan *plan = state->plan;
+  const int64_t taps = plan->frame.y.taps * plan->frame.x.taps;
+  const int64_t first_filter = group * plan->shape.group_output_channels, row = first_filter + tile->row;
+  for (int32_t r = 0; r < tile->count; ++r) {
+    fill_gradient_row(plan, block, state->output_gradient, first_filter + tile->filters[r],
+                      s->rows + r * plan->row_stride);
+  }
+  if (plan->shifts > 0) {
+    multiply_shifted(state, block, tile->count, channels, s, sums + row * plan->inner + channel * taps, accumulate);
+    return;
+  }
+  const operands o = {
+      .vectors = pf_ceiling_divide(pf_frame_span(&plan->frame, block), plan->kernels->lanes),
+      .rows = s->rows,
+      .row_stride = plan->row_stride,
+      .columns = s->frame,
+      .offsets = state->offsets,
+  };
+  multiply_tile(state, tile, &o, row, channel * taps, (channel + channels) * taps, sums, accumulate);
+}
+
+/// Copies the last points of a block, fewer than a vector, of planes that lie `source_stride` apart.
+static void fill_ends(const pf_gradient_plan *plan, const pf_block *block, int64_t planes, const float *source,
+                      int64_t source_stride, float *ends) {
+  const int64_t lanes = plan->kernels->lanes, count = block->columns % lanes;
+  plan->kernels->copy_rows(planes, count, lanes, source + block->columns - count, source_stride, 1, ends, lanes);
+}
+
+/// A tile's dot products with operands where they are; the ends of the input's planes are in the frame.
+static void run_tile_in_place(const run_state *state, const pf_block *block, int64_t group,
+                              const pf_gradient_tile *tile, int64_t channel, int64_t channels, float *sums,
+                              bool accumulate, scratch *s) {
+  const pf_gradient_plan *plan = state->plan;
+  const pf_convolution_shape *shape = &plan->shape;
+  const int64_t plane = shape->output_plane, lanes = plan->kernels->lanes;
+  const int64_t first_filter = group * shape->group_output_channels, row = first_filter + tile->row;
+  const int64_t distance = tile->count > 1 ? tile->filters[1] - tile->filters[0] : 1;
+  bool even = true;
+  for (int32_t r = 1; r < tile->count; ++r) even &= tile->filters[r] - tile->filters[r - 1] == distance;
+  const int64_t first_row = block->image * plan->problem.output_channels + first_filter + tile->filters[0];
+  const int64_t first_channel =
+      block->image * plan->problem.input_channels + group * shape->group_input_channels + channel;
+  operands o = {
+      .vectors = block->columns / lanes,
+      .rows = state->output_gradient + first_row * plane + block->column,
+      .row_stride = distance * plane,
+      .columns = state->input + first_channel * plane + block->column,
+      .offsets = state->offsets,
+  };
+  if (!even) {
+    for (int32_t r = 0; r < tile->count; ++r) {
+      fill_gradient_row(plan, block, state->output_gradient, first_filter + tile->filters[r],
+                        s->rows + r * plan->row_stride);
+    }
+    o.rows = s->rows;
+    o.row_stride = plan->row_stride;
+  }
+  if (o.vectors > 0) multiply_tile(state, tile, &o, row, channel, channel + channels, sums, accumulate);
+  if (block->columns % lanes == 0) return;
+  float *ends = s->frame + plan->channels * lanes;
+  fill_ends(plan, block, tile->count, o.rows, o.row_stride, ends);
+  const operands end = {
+      .vectors = 1,
+      .rows = ends,
+      .row_stride = lanes,
+      .columns = s->frame,
+      .offsets = state->offsets + plan->channels,
+  };
+  multiply_tile(state, tile, &end, row, channel, channel + channels, sums, accumulate || o.vectors > 0);
+}
+
 /// All dot products of one block: a group's part `row_part` of the filters' tiles.
 static void run_block(const run_state *state, const pf_block *block, int64_t group, int64_t row_part, float *sums,
                       bool accumulate, scratch *s) {
-  const gradient_plan *plan = state->plan;
+  const pf_gradient_plan *plan = state->plan;
   const pf_convolution_shape *shape = &plan->shape;
   const pf_gradient_lists *lists = state->lists;
-  const int64_t taps = plan->frame.y.taps * plan->frame.x.taps, inner = plan->inner;
   const int64_t tiles = lists == NULL ? plan->row_tiles : lists->tile_counts[group];
   const int64_t tile_begin = pf_piece_begin(tiles, row_part, plan->row_parts);
   const int64_t tile_end = pf_piece_begin(tiles, row_part + 1, plan->row_parts);
   if (tile_begin == tile_end) return;
-  const int64_t group_filters = shape->group_output_channels;
   for (int64_t channel = 0; channel < shape->group_input_channels; channel += plan->channels) {
     const int64_t channels = pf_minimum_of(plan->channels, shape->group_input_channels - channel);
-    const int64_t first = channel * taps, last = (channel + channels) * taps;
-    fill_frame(state, block, group, channel, channels, s);
+    if (plan->in_place) {
+      const int64_t first = block->image * plan->problem.input_channels + group * shape->group_input_channels + channel;
+      fill_ends(plan, block, channels, state->input + first * shape->input_plane + block->column, shape->input_plane,
+                s->frame);
+    } else {
+      fill_frame(state, block, group, channel, channels, s);
+    }
     for (int64_t t = tile_begin; t < tile_end; ++t) {
       const pf_gradient_tile tile =
           lists == NULL ? whole_tile(plan, t) : lists->tiles[group * lists->most_tiles + t];
-      for (int32_t r = 0; r < tile.count; ++r) {
-        fill_gradient_row(plan, block, state->output_gradient, group * group_filters + tile.filters[r],
-                          s->rows + r * plan->row_stride);
-      }
-      const int64_t row = group * group_filters + tile.row;
-      float *result = sums + row * inner;
-      if (plan->shifts > 0) {
-        multiply_shifted(state, block, tile.count, channels, s, result + first, accumulate);
-      } else if (tile.whole) {
-        multiply(state, block, tile.count, channels, s, result + first, accumulate);
-      } else if (tile.separate) {
-        for (int32_t r = 0; r < tile.count; ++r) {
-          multiply_listed(state, block, 1, s->rows + r * plan->row_stride, lists->elements + (row + r) * inner,
-                          lists->counts[row + r], first, last, s, result + r * inner, accumulate);
-        }
-      } else {
-        multiply_listed(state, block, tile.count, s->rows, lists->elements + row * inner, lists->counts[row], first,
-                        last, s, result, accumulate);
-      }
+      (plan->in_place ? run_tile_in_place : run_framed_tile)(state, block, group, &tile, channel, channels, sums,
+                                                             accumulate, s);
     }
   }
 }
@@ -356,9 +317,9 @@ static void run_block(const run_state *state, const pf_block *block, int64_t gro
 /// Items: slices, in each the groups, in each the parts of the filters.
 static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run_state *state = argument;
-  const gradient_plan *plan = state->plan;
+  const pf_gradient_plan *plan = state->plan;
   scratch s = {.frame = (float *)(state->scratch + part * plan->scratch_bytes)};
-  s.rows = s.frame + plan->channels * plan->frame.channel_stride;
+  s.rows = (float *)(state->scratch + (part + 1) * plan->scratch_bytes) - plan->kernels->dot_rows * plan->row_stride;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t row_part = item % plan->row_parts, group = item / plan->row_parts % plan->problem.groups;
     const int64_t slice = item / plan->row_parts / plan->problem.groups;
@@ -374,7 +335,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
 
 /// Sums the slices and writes `count` neighbouring gradient elements; `sums` is NULL where they are always zero.
 static void finish(const run_state *state, int64_t element, int64_t count, const float *sums) {
-  const gradient_plan *plan = state->plan;
+  const pf_gradient_plan *plan = state->plan;
   const uint8_t *mask = state->mask == NULL ? NULL : state->mask + element;
   plan->kernels->finish_gradient(count, sums == NULL ? 0 : plan->slices, sums,
                                  plan->problem.output_channels * plan->inner, mask, state->accumulate,
@@ -385,7 +346,7 @@ static void finish(const run_state *state, int64_t element, int64_t count, const
 static void finish_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   (void)part;
   const run_state *state = argument;
-  const gradient_plan *plan = state->plan;
+  const pf_gradient_plan *plan = state->plan;
   const pf_convolution2d *p = &plan->problem;
   const int64_t row = p->kernel_width, taps_y = plan->frame.y.taps, taps_x = plan->frame.x.taps;
   const int64_t elements = plan->shape.group_input_channels * plan->shape.taps;
@@ -411,7 +372,7 @@ static void finish_range(void *argument, int64_t begin, int64_t end, int32_t par
   }
 }
 
-static pf_filter_window window_of(const gradient_plan *plan) {
+static pf_filter_window window_of(const pf_gradient_plan *plan) {
   return (pf_filter_window){
       .channels = plan->shape.group_input_channels,
       .kernel_height = plan->problem.kernel_height,
@@ -426,7 +387,7 @@ static pf_filter_window window_of(const gradient_plan *plan) {
 /// Items: filters, where the sums are those of lists.
 static void finish_listed_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run_state *state = argument;
-  const gradient_plan *plan = state->plan;
+  const pf_gradient_plan *plan = state->plan;
   const pf_gradient_lists *lists = state->lists;
   const pf_filter_window window = window_of(plan);
   const int64_t elements = plan->shape.group_input_channels * plan->shape.taps, inner = plan->inner;
@@ -457,18 +418,23 @@ static void finish_listed_range(void *argument, int64_t begin, int64_t end, int3
 }
 
 /// Computes what `lists` say, or everything without, in a workspace of plan->workspace_bytes.
-static void run(const gradient_plan *plan, run_state *state, char *workspace) {
+static void run(const pf_gradient_plan *plan, run_state *state, char *workspace) {
   const int64_t taps_y = plan->frame.y.taps, taps_x = plan->frame.x.taps;
   state->plan = plan;
   state->scratch = workspace;
   int64_t *offsets = (int64_t *)(workspace + plan->parts * plan->scratch_bytes);
-  for (int64_t k = 0; k < plan->channels * taps_y * taps_x; ++k) {
-    offsets[k] = k / (taps_y * taps_x) * plan->frame.channel_stride +
-                 pf_frame_offset(&plan->frame, k / taps_x % taps_y, k % taps_x);
+  const int64_t elements = plan->channels * taps_y * taps_x, lists = plan->in_place ? 2 : 1;
+  for (int64_t k = 0; k < elements; ++k) {
+    if (plan->in_place) {
+      offsets[k] = k * plan->shape.input_plane;
+      offsets[elements + k] = k * plan->kernels->lanes;
+    } else {
+      offsets[k] = k / (taps_y * taps_x) * plan->frame.channel_stride +
+                   pf_frame_offset(&plan->frame, k / taps_x % taps_y, k % taps_x);
+    }
   }
   state->offsets = offsets;
-  state->sums = (float *)((char *)offsets +
-                          pf_aligned_bytes(plan->channels * taps_y * taps_x * (int64_t)sizeof(int64_t)));
+  state->sums = (float *)((char *)offsets + pf_aligned_bytes(lists * elements * (int64_t)sizeof(int64_t)));
   pf_parallel_in(plan->parts, plan->slices * plan->problem.groups * plan->row_parts, run_range, state);
   pf_parallel_in(plan->finish_parts, plan->problem.output_channels,
                  state->lists == NULL ? finish_range : finish_listed_range, state);
@@ -486,8 +452,8 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
   PF_REQUIRE(problem->batch == 0 || (input != NULL && output_gradient != NULL), pf_error_null);
   const uint8_t *mask = gradient_mask;
   if (mask != NULL && memchr(mask, 0, (size_t)shape.weight_count) == NULL) mask = NULL;
-  gradient_plan plan;
-  PF_TRY(prepare(&settings, problem, &shape, &plan));
+  pf_gradient_plan plan;
+  PF_TRY(pf_gradient_prepare(&settings, problem, &shape, &plan));
   const int64_t masked_bytes = mask == NULL ? 0 : plan.masked_bytes;
   const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_weight_gradient);
   char *workspace = NULL;
