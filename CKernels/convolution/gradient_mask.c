@@ -5,9 +5,6 @@
 // In units of a multiply-add of a tile's row, with its share of the tile's loads.
 static const double separate_element_cost = 5, column_cost = 1;
 
-// The saving below which lists aren't worth their handling.
-static const double worthwhile = 0.95;
-
 static int64_t most_tiles(int64_t group_filters, int64_t tile_rows) {
   return pf_ceiling_divide(group_filters, tile_rows);
 }
@@ -26,6 +23,17 @@ static int64_t count_ones(const uint8_t *bytes, int64_t count) {
     const int64_t end = pf_minimum_of(count, i + 255);
     uint8_t sum = 0;
     for (; i < end; ++i) sum = (uint8_t)(sum + bytes[i]);
+    total += sum;
+  }
+  return total;
+}
+
+int64_t pf_count_frozen(const uint8_t *mask, int64_t count) {
+  int64_t total = 0;
+  for (int64_t i = 0; i < count;) {
+    const int64_t end = pf_minimum_of(count, i + 255);
+    uint8_t sum = 0;
+    for (; i < end; ++i) sum = (uint8_t)(sum + (mask[i] == 0));
     total += sum;
   }
   return total;
@@ -125,5 +133,5 @@ double pf_gradient_lists_fill(pf_gradient_lists *lists, const uint8_t *mask, int
   }
   const double full = (double)groups * (double)elements *
                       ((double)group_filters + (double)lists->most_tiles * column_cost);
-  return cost < worthwhile * full ? cost / full : 1;
+  return cost / full;
 }

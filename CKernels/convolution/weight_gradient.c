@@ -450,27 +450,32 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
   PF_REQUIRE(pf_writing_is_valid(writing), pf_error_value);
   PF_REQUIRE(weight_gradient != NULL, pf_error_null);
   PF_REQUIRE(problem->batch == 0 || (input != NULL && output_gradient != NULL), pf_error_null);
-  const uint8_t *mask = gradient_mask;
-  if (mask != NULL && memchr(mask, 0, (size_t)shape.weight_count) == NULL) mask = NULL;
+  const int64_t frozen = gradient_mask == NULL ? 0 : pf_count_frozen(gradient_mask, shape.weight_count);
+  if (frozen == shape.weight_count) {
+    memset(weight_gradient, 0, (size_t)shape.weight_count * sizeof(float));
+    return pf_ok;
+  }
+  const uint8_t *mask = frozen == 0 ? NULL : gradient_mask;
   pf_gradient_plan plan;
   PF_TRY(pf_gradient_prepare(&settings, problem, &shape, &plan));
-  const int64_t masked_bytes = mask == NULL ? 0 : plan.masked_bytes;
   const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_weight_gradient);
-  char *workspace = NULL;
-  pf_gradient_lists lists;
+  // The share of the direct algorithm's work from which on computing everything is as fast: by Winograd's algorithm, or
+  // because lists have a cost too. The work is no smaller than the share of trainable elements.
+  const double most_work = algorithm == pf_algorithm_direct ? 0.95 : 0.3;
+  const bool listed = frozen > 0 && (double)frozen > (1 - most_work) * (double)shape.weight_count;
   double work = 1;
-  if (algorithm == pf_algorithm_direct || mask != NULL) {
-    workspace = pf_memory_allocate((size_t)(plan.workspace_bytes + masked_bytes));
+  pf_gradient_lists lists;
+  char *workspace = NULL;
+  if (algorithm == pf_algorithm_direct || listed) {
+    workspace = pf_memory_allocate((size_t)(plan.workspace_bytes + (listed ? plan.masked_bytes : 0)));
     PF_REQUIRE(workspace != NULL, pf_error_memory);
   }
-  if (mask != NULL) {
+  if (listed) {
     const pf_filter_window window = window_of(&plan);
     work = pf_gradient_lists_fill(&lists, mask, problem->groups, shape.group_output_channels, &window,
                                   plan.kernels->dot_rows, plan.shifts > 0, workspace + plan.workspace_bytes);
   }
-  // The share of a direct algorithm's work at which it is as fast as Winograd's in full.
-  const double winograd_share = 0.3;
-  if (algorithm != pf_algorithm_direct && work > winograd_share) {
+  if (algorithm != pf_algorithm_direct && work > most_work) {
     pf_memory_release(workspace);
     return pf_winograd_weight_gradient(&settings, problem, algorithm, input, output_gradient, mask, writing,
                                        weight_gradient);
@@ -479,11 +484,11 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
       .input = input,
       .output_gradient = output_gradient,
       .mask = mask,
-      .lists = work < 1 ? &lists : NULL,
+      .lists = work <= most_work ? &lists : NULL,
       .accumulate = writing == pf_accumulate,
       .result = weight_gradient,
   };
-  if (mask != NULL) {
+  if (state.lists != NULL) {
     state.finish_scratch = workspace + plan.workspace_bytes +
                            pf_gradient_lists_bytes(problem->groups, shape.group_output_channels, plan.inner,
                                                    plan.kernels->dot_rows);
