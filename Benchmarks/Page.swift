@@ -83,15 +83,25 @@ struct BarChart {
             }
             y += gap
         }
-        let step = largest > 8 ? 2.0 : 1.0
-        let lines = stride(from: 0, through: largest, by: step).map { value in
+        let bottom = fixed(y - gap + 4, 1)
+        let lines = stride(from: 0, through: largest, by: gridStep(largest)).map { value in
             let x = fixed(left + value * scale, 1)
-            return "<line class=\"\(value == 1 ? "one" : "grid")\" x1=\"\(x)\" y1=\"\(top - 4)\" x2=\"\(x)\" "
-                + "y2=\"\(fixed(y - gap + 4, 1))\"/><text class=\"dim\" x=\"\(x)\" y=\"\(top - 7)\" "
-                + "text-anchor=\"middle\">\(fixed(value, 0))</text>"
+            return "<line class=\"grid\" x1=\"\(x)\" y1=\"\(top - 4)\" x2=\"\(x)\" y2=\"\(bottom)\"/>"
+                + "<text class=\"dim\" x=\"\(x)\" y=\"\(top - 7)\" text-anchor=\"middle\">\(fixed(value, 0))</text>"
         }
+        let one = fixed(left + scale, 1)
+        marks.append("<line class=\"one\" x1=\"\(one)\" y1=\"\(top - 4)\" x2=\"\(one)\" y2=\"\(bottom)\"/>")
         return "<svg viewBox=\"0 0 \(left + width + 20) \(fixed(y, 0))\" role=\"img\">\n"
             + (lines + marks).joined(separator: "\n") + "\n</svg>"
+    }
+}
+
+/// The smallest of 1, 2, 5, 10, 20, 50, ... that fits at most ten times.
+private func gridStep(_ largest: Double) -> Double {
+    var power = 1.0
+    while true {
+        for digit in [1.0, 2, 5] where largest <= 10 * digit * power { return digit * power }
+        power *= 10
     }
 }
 
