@@ -91,6 +91,14 @@ def convolution(kind, pick, elements):
          "weight_gradient": weight.grad, "bias_gradient": None if bias is None else bias.grad})
 
 
+def every_window_holds_an_element(size, kernel, stride, padding, dilation, ceil_mode):
+    span = size + 2 * padding - dilation * (kernel - 1) - 1
+    count = (span + (stride - 1 if ceil_mode else 0)) // stride + 1
+    if ceil_mode and (count - 1) * stride >= size + padding:
+        count -= 1
+    return all(any(0 <= o * stride - padding + i * dilation < size for i in range(kernel)) for o in range(count))
+
+
 def pooling(kind, pick, _):
     operation = pick.choice(["max", "average", "adaptive"])
     batch, channels = pick.choice([1, 2]), pick.choice([1, 3])
@@ -107,6 +115,10 @@ def pooling(kind, pick, _):
     if operation == "max" and pick.random() < 0.5:  # few distinct values: ties in most windows
         x = torch.randint(-2, 3, x.shape).float().requires_grad_()
     ceil_mode, count_include_pad = pick.random() < 0.5, pick.random() < 0.5
+    axes = zip(size, kernel, stride, padding, dilation)
+    if not all(every_window_holds_an_element(*axis, ceil_mode) for axis in axes):
+        # PyTorch gives such a window an index outside of the image, and its backward writes there: memory is corrupted.
+        dilation = [1, 1]
     if operation == "adaptive":
         output_size = [pick.randint(1, 7) for _ in range(2)]
         settings["output_size"] = output_size
