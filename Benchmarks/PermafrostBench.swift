@@ -6,7 +6,7 @@ import ArgumentParser
         abstract: "Measures Permafrost, beside PyTorch where asked.",
         subcommands: [
             DriftCommand.self, RooflineCommand.self, ConvCommand.self, ShowCommand.self, MaskCommand.self,
-            TrainCommand.self, PlanCommand.self, CheckCommand.self, FreezeCommand.self, StressCommand.self,
-            ConvolutionWorkerCommand.self, TrainWorkerCommand.self,
+            TrainCommand.self, CompareCommand.self, PlanCommand.self, CheckCommand.self, FreezeCommand.self,
+            StressCommand.self, ConvolutionWorkerCommand.self, TrainWorkerCommand.self,
         ])
 }
