@@ -64,10 +64,11 @@ struct ShowCommand: ParsableCommand {
         commandName: "show", abstract: "Prints again what conv --json has printed: as a table, CSV or a page.")
 
     @Argument(help: "A file with the JSON object.") var file: String
+    @Option(help: "List only rows whose ratio is below this; means are still those of all rows.") var below: Double?
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let report: ConvolutionReport
+        var report: ConvolutionReport
         do {
             report = try JSONDecoder().decode(ConvolutionReport.self, from: Data(contentsOf: URL(filePath: file)))
         } catch let error as DecodingError {
@@ -75,6 +76,7 @@ struct ShowCommand: ParsableCommand {
         } catch {
             throw Failure("'\(file)' can't be read: \(error.localizedDescription)")
         }
+        if let below { report.rows = report.rows.filter { $0.ratio.map { $0 < below } ?? false } }
         try output.print(report)
     }
 }

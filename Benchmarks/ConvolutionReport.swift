@@ -29,7 +29,7 @@ struct ConvolutionReport: Report, Codable {
     let threads: Int
     let peak_gigaflops, stream_gigabytes_per_second: Double
     let peer: Peer.Greeting?
-    let rows: [Row]
+    var rows: [Row]
     /// By pass: over the suites, of each suite's geometric mean of ratios.
     let geomean: [String: Double]
     /// By suite, then by pass.
