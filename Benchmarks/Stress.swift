@@ -1,21 +1,24 @@
+import Foundation
 import Permafrost
 
 /// Trains random networks under random optimizers while elements are frozen, thawed and frozen again at random times,
-/// and compares the bits of every element that ought to be frozen after every step.
+/// copied, and resumed from checkpoints, and compares the bits of every element that ought to be frozen after every
+/// step.
 ///
 /// What ought to be frozen is kept here, apart from the library's own account of it.
 struct Stress {
     struct Counts: Encodable {
         var elementSteps = 0
         var changedBits = 0
-        var nonzeroGradients = 0
-        var networks = 0, steps = 0, freezes = 0, conflicts = 0, thaws = 0, copies = 0
+        var nonzeroGradients = 0, nonzeroStates = 0
+        var networks = 0, steps = 0, freezes = 0, conflicts = 0, thaws = 0, copies = 0, resumes = 0
 
         enum CodingKeys: String, CodingKey {
             case elementSteps = "element_steps"
             case changedBits = "changed_bits"
             case nonzeroGradients = "nonzero_gradients"
-            case networks, steps, freezes, conflicts, thaws, copies
+            case nonzeroStates = "nonzero_states"
+            case networks, steps, freezes, conflicts, thaws, copies, resumes
         }
     }
 
@@ -24,14 +27,22 @@ struct Stress {
     private(set) var firstFailure: String?
     private let seed: UInt64
     private let random: Generator
+    /// Where trainings leave the checkpoint that they go on from.
+    private var checkpoint = ""
 
     init(seed: UInt64) {
         self.seed = seed
         random = Generator(seed: seed)
     }
 
-    /// Trains networks until so many element-steps have been compared.
+    /// Trains networks until so many element-steps have been compared. Checkpoints come and go in a temporary folder.
     mutating func run(elementSteps: Int) throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("permafrost-\(UUID())")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        checkpoint = folder.appendingPathComponent("checkpoint.safetensors").path
+        // What networks initialise themselves with.
+        manualSeed(seed)
         while counts.elementSteps < elementSteps {
             counts.networks += 1
             try trainOne()
@@ -58,12 +69,14 @@ struct Stress {
         for _ in 0..<(60 + below(60)) {
             if held.isEmpty || below(8) == 0 { try freeze(net, &held) }
             if below(24) == 0 { try thaw(net, &held) }
-            if below(40) == 0 {
-                (net, optimizer) = try copied(net, optimizer, shape, rule, &held)
+            switch below(80) {
+            case 0: (net, optimizer) = try copied(net, optimizer, shape, rule, &held)
+            case 1: (net, optimizer) = try resumed(net, optimizer, shape, rule, &held)
+            default: break
             }
             try step(net, optimizer, input, target)
             counts.steps += 1
-            compare(net.parameters(), held)
+            compare(net.parameters(), optimizer, held)
         }
     }
 
@@ -138,15 +151,33 @@ struct Stress {
         let copy = try net.copied(by: { StressNetwork(shape) })
         let next = try rule.optimizer(of: copy.parameters())
         try next.load(stateDictionary: optimizer.stateDictionary())
-        var handles = copy.parameters().map { $0.freezes[...] }
-        held = held.map { old in
-            Held(handle: handles[old.parameter].removeFirst(), parameter: old.parameter, bits: old.bits)
-        }
+        takeHandles(of: copy, &held)
         counts.copies += 1
         return (copy, next)
     }
 
-    private mutating func compare(_ parameters: [Parameter], _ held: [Held]) {
+    /// Training goes on with a network and an optimizer made anew, from a checkpoint that was written to a file and read
+    /// back.
+    private mutating func resumed(
+        _ net: StressNetwork, _ optimizer: Optimizer, _ shape: NetworkShape, _ rule: Rule, _ held: inout [Held]
+    ) throws -> (StressNetwork, Optimizer) {
+        try Checkpoint(of: net, optimizer: optimizer).write(to: checkpoint)
+        let new = StressNetwork(shape), next = try rule.optimizer(of: new.parameters())
+        try Checkpoint.read(checkpoint).restore(new, optimizer: next)
+        takeHandles(of: new, &held)
+        counts.resumes += 1
+        return (new, next)
+    }
+
+    /// The freezes of a network that took over another's state, in place of the other's.
+    private func takeHandles(of net: StressNetwork, _ held: inout [Held]) {
+        var handles = net.parameters().map { $0.freezes[...] }
+        held = held.map { old in
+            Held(handle: handles[old.parameter].removeFirst(), parameter: old.parameter, bits: old.bits)
+        }
+    }
+
+    private mutating func compare(_ parameters: [Parameter], _ optimizer: Optimizer, _ held: [Held]) {
         for freeze in held {
             let parameter = parameters[freeze.parameter]
             parameter.value.withUnsafeBufferPointer { values in
@@ -160,9 +191,13 @@ struct Stress {
                     }
                 }
             }
-            parameter.grad?.withUnsafeBufferPointer { gradient in
-                for offset in freeze.bits.keys where gradient[offset].bitPattern != 0 { counts.nonzeroGradients += 1 }
+            func nonzero(_ tensor: Tensor?) -> Int {
+                tensor?.withUnsafeBufferPointer { elements in
+                    freeze.bits.keys.count { elements[$0].bitPattern != 0 }
+                } ?? 0
             }
+            counts.nonzeroGradients += nonzero(parameter.grad)
+            for buffer in optimizer.state(of: parameter)?.buffers ?? [] { counts.nonzeroStates += nonzero(buffer) }
             counts.elementSteps += freeze.bits.count
         }
     }

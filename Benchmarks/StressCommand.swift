@@ -5,9 +5,10 @@ struct StressCommand: ParsableCommand {
         commandName: "stress",
         abstract: "Freezes and thaws at random in random trainings, and counts frozen bits that changed.",
         discussion: """
-            Networks, optimizers, selections, routes, times of freezing and thawing, copies in mid-training and meddling \
-            with gradients and values are drawn from the seed. After every step each element that ought to be frozen is \
-            compared with the bits it ought to have. The exit code is 1 when one differs.
+            Networks, optimizers, selections, routes, times of freezing and thawing, copies in mid-training, resumes from \
+            checkpoint files and meddling with gradients and values are drawn from the seed. After every step each \
+            element that ought to be frozen is compared with the bits it ought to have, and its gradient and its state \
+            in the optimizer with +0.0. The exit code is 1 when one differs.
             """)
 
     @Option(help: "How many comparisons at least: frozen elements times steps.") var elementSteps = 10_000_000
@@ -26,13 +27,14 @@ struct StressCommand: ParsableCommand {
         try output.print(StressReport(seed: seed, counts: stress.counts))
         if let failure = stress.firstFailure { throw Failure("a frozen element moved: \(failure)") }
         if stress.counts.nonzeroGradients > 0 { throw Failure("a frozen element's gradient wasn't +0.0") }
+        if stress.counts.nonzeroStates > 0 { throw Failure("a frozen element's state in its optimizer wasn't +0.0") }
     }
 }
 
 struct StressReport: Report {
     static let columns = [
-        "element_steps", "changed_bits", "nonzero_gradients", "networks", "steps", "freezes", "conflicts", "thaws",
-        "copies",
+        "element_steps", "changed_bits", "nonzero_gradients", "nonzero_states", "networks", "steps", "freezes",
+        "conflicts", "thaws", "copies", "resumes",
     ]
 
     let seed: UInt64
@@ -52,10 +54,11 @@ struct StressReport: Report {
 
     private var table: TextTable {
         var table = TextTable(Self.columns, left: 0)
-        table.add([
-            "\(counts.elementSteps)", "\(counts.changedBits)", "\(counts.nonzeroGradients)", "\(counts.networks)",
-            "\(counts.steps)", "\(counts.freezes)", "\(counts.conflicts)", "\(counts.thaws)", "\(counts.copies)",
-        ])
+        table.add(
+            [
+                counts.elementSteps, counts.changedBits, counts.nonzeroGradients, counts.nonzeroStates, counts.networks,
+                counts.steps, counts.freezes, counts.conflicts, counts.thaws, counts.copies, counts.resumes,
+            ].map(String.init))
         return table
     }
 
