@@ -140,7 +140,8 @@ import Testing
             == .dataLength(expectedBytes: 1 << 62, foundBytes: 4))
     }
 
-    @Test(arguments: [
+    /// Headers that aren't what the format asks for, with eight bytes of data.
+    static let malformedHeaders = [
         #"{"x":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}"#,
         #"{"x":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}}"#,
         #"{"x":{"dtype":"F32","shape":[2e0],"data_offsets":[0,8]}}"#,
@@ -159,10 +160,12 @@ import Testing
         #"{"__metadata__":{"a":1}}"#, #"{"__metadata__":[]}"#, #"{"__metadata__":{"a":{}}}"#,
         #"{"__metadata__":{"a":"\x"}}"#, #"{"__metadata__":{"a":"\u12"}}"#, #"{"__metadata__":{"a":"\u+123"}}"#,
         #"{"__metadata__":{"a":"\ud800"}}"#, #"{"__metadata__":{"a":"\ud800\u0041"}}"#,
+        #"{"__metadata__":{"a":"\ud83e \uddca"}}"#, #"{"__metadata__":{"a":"\ud83e\ uddca"}}"#,
         #"{"__metadata__":{"a":"\udc00\ud800"}}"#, "{\"__metadata__\":{\"a\":\"\u{7}\"}}",
         "{\"__metadata__\":{\"a\":\"\n\"}}", #"{"__metadata__":{"a":"1" "b":"2"}}"#,
-    ])
-    func malformedHeaderIsASyntaxError(header: String) {
+    ]
+
+    @Test(arguments: malformedHeaders) func aMalformedHeaderIsASyntaxError(header: String) {
         let error = #expect(throws: SafetensorsError.self) { try Safetensors(bytes: Self.file(header, data: 8)) }
         guard case .headerSyntax = error?.problem else {
             Issue.record("\(error!)")

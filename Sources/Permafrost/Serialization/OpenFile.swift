@@ -21,7 +21,8 @@ final class OpenFile {
     let size: Int
 
     init(reading path: String) throws(SystemError) {
-        let opened = open(path, O_RDONLY | O_CLOEXEC)
+        // A pipe without a writer isn't waited for: it is refused below. For regular files the flag means nothing.
+        let opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard opened >= 0 else { throw .current }
         var status = stat()
         guard fstat(opened, &status) == 0 else {

@@ -2,7 +2,8 @@
 /// package and most other frameworks read and write.
 ///
 /// Reading validates before it allocates: the header's length, its JSON, every type, shape and offset against the
-/// file's size. Memory use is bounded by a multiple of the file's size, whatever the file says.
+/// file's size. What is read takes no more room than the file, whatever the file says; the parsed header takes at most
+/// a small multiple of its own length.
 ///
 /// Source: huggingface/safetensors, "Format".
 public struct Safetensors: Equatable, Sendable {
@@ -50,7 +51,7 @@ public struct Safetensors: Equatable, Sendable {
     }
 
     /// `read` fills its argument with what follows in the file and returns how many bytes came.
-    private init(
+    init(
         path: String, fileBytes: Int, read: (UnsafeMutableRawBufferPointer) throws(SafetensorsError) -> Int
     ) throws(SafetensorsError) {
         func take(_ count: Int) throws(SafetensorsError) -> [UInt8] {

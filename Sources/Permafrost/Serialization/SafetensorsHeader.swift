@@ -212,7 +212,8 @@ struct JSONReader {
             let unit = try hexadecimalUnit()
             if let scalar = Unicode.Scalar(unit) { return scalar }
             // A surrogate: the second half of the pair must follow.
-            if unit < 0xdc00, take("\\"), take("u") {
+            if unit < 0xdc00, bytes[position...].starts(with: [UInt8(ascii: "\\"), UInt8(ascii: "u")]) {
+                position += 2
                 let low = try hexadecimalUnit()
                 let value = 0x10000 + (UInt32(unit) - 0xd800) << 10 + UInt32(low &- 0xdc00)
                 if (0xdc00...0xdfff).contains(low), let scalar = Unicode.Scalar(value) { return scalar }
