@@ -299,6 +299,21 @@ func bitEqual(_ a: [Tensor], _ b: [Tensor]) -> Bool {
         }
     }
 
+    @Test(arguments: FreezeRoute.allCases)
+    func whatAHookFreezesIsFrozenAlsoWhenTheBackwardPassThrows(route: FreezeRoute) throws {
+        struct Stop: Error {}
+        let net = FreezingNet.seeded(), weight = net.conv.weight
+        try net.accumulate(batch: 0)
+        var expected = weight.grad!
+        expected[0, 1, 2, 1] = 0
+        net.conv.registerFullBackwardHook { conv, _, _ in
+            try conv.weight.freeze(at: [0, 1, 2, 1], to: 1, route: route)
+            throw Stop()
+        }
+        #expect(throws: Stop.self) { try net.accumulate(batch: 1) }
+        #expect(weight.grad!.bitEquals(expected) && weight.bits(0, 1, 2, 1) == Self.one)
+    }
+
     @Test func assignmentsKeepFrozenElements() throws {
         let parameter = Parameter(.zeros([2, 3]))
         try parameter.freeze(at: [0, 1], to: 2)
@@ -396,6 +411,27 @@ func bitEqual(_ a: [Tensor], _ b: [Tensor]) -> Bool {
         #expect(throws: FreezeError.self) { try parameter.enableFreezes(named: "first") }
         #expect(parameter.gradientMask?.frozenIndices == [[0]])
         #expect(parameter.value.scalars == [5, 1, 1, 0])
+        let error = #expect(throws: FreezeError.self) { try parameter.enableFreezes(named: "thrid") }
+        #expect(error?.message.hasSuffix("has no freeze 'thrid'; it has 'first', 'second', 'third'") == true)
+    }
+
+    @Test func aTasksFreezesSwitchTogetherInAWholeModel() throws {
+        let net = FreezingNet.seeded(), conv = net.conv.weight, fc = net.fc.bias!
+        try conv.freeze(at: [0], to: 1, name: "task 1").disable()
+        try fc.freeze(at: [0], to: 1, name: "task 1").disable()
+        conv.value = .zeros(conv.shape)
+        // One parameter of two can't: neither is switched, and no value is written.
+        let odd = try fc.freeze(at: [0], to: 2)
+        let before = net.values
+        #expect(throws: FreezeError.self) { try net.enableFreezes(named: "task 1") }
+        #expect(bitEqual(net.values, before) && conv.gradientMask == nil)
+        odd.remove()
+        try net.enableFreezes(named: "task 1")
+        #expect(conv.gradientMask?.frozenCount == 27 && fc.bits(0) == Self.one && conv.bits(0, 0, 0, 0) == Self.one)
+        net.disableFreezes(named: "task 1")
+        #expect(conv.gradientMask == nil && fc.gradientMask == nil)
+        let error = #expect(throws: FreezeError.self) { try net.enableFreezes(named: "task 2") }
+        #expect(error?.message == "this FreezingNet has no freeze 'task 2'; it has 'task 1'")
     }
 
     @Test func whatCannotBeFrozenIsNamed() {

@@ -60,7 +60,11 @@ final class BackwardPass {
                 if let freeze = leaf.afterBackward, leaf.grad != nil { try freeze(&leaf.grad!) }
             }
         } catch {
-            for (leaf, before) in touched { leaf.grad = before }
+            for (leaf, before) in touched {
+                leaf.grad = before
+                // A hook may have frozen some of it meanwhile.
+                if let freeze = leaf.afterBackward, before != nil { try? freeze(&leaf.grad!) }
+            }
             for node in order {
                 node.gradient = nil
                 node.forEachInput { $0.gradient = nil }

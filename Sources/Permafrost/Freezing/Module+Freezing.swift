@@ -65,10 +65,15 @@ extension Module {
 
     /// Switches on every freeze of a name in this module and those below it, as for the next task.
     ///
-    /// - Throws: `FreezeError` when one of them and another that is on hold an element at two values; the parameters
-    ///   before that one have theirs on.
+    /// - Throws: `FreezeError` when there is none of this name, or when one of them and another that is on hold an element
+    ///   at two values; all are as before then.
     public func enableFreezes(named name: String) throws {
-        for parameter in parameters() { try parameter.enableFreezes(named: name) }
+        let parameters = parameters(), all = parameters.flatMap(\.freezes)
+        guard all.contains(where: { $0.name == name }) else {
+            throw noFreeze(named: name, among: all, of: "this \(type(of: self))")
+        }
+        for parameter in parameters { try parameter.checkEnabling(parameter.freezes(named: name)) }
+        for parameter in parameters { try parameter.enable(parameter.freezes(named: name)) }
     }
 
     /// Switches off every freeze of a name in this module and those below it.

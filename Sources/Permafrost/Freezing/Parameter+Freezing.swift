@@ -127,9 +127,12 @@ extension Parameter {
 
     /// Switches on all freezes of a name.
     ///
-    /// - Throws: `FreezeError` when one of them and another freeze that is on hold an element at two values.
+    /// - Throws: `FreezeError` when there is none of this name, or when one of them and another freeze that is on hold an
+    ///   element at two values; all are as before then.
     public func enableFreezes(named name: String) throws {
-        try enable(freezes(named: name))
+        let chosen = freezes(named: name)
+        guard !chosen.isEmpty else { throw noFreeze(named: name, among: freezes, of: label) }
+        try enable(chosen)
     }
 
     /// Switches off all freezes of a name.
@@ -167,7 +170,7 @@ extension Parameter {
             freeze.isEnabled = record.isEnabled
             return freeze
         }
-        let mask = try union(of: restored)
+        let mask = try mask(of: restored)
         for freeze in freezes { freeze.parameter = nil }
         for freeze in restored { freeze.parameter = self }
         freezes = restored
@@ -224,7 +227,7 @@ extension Parameter {
         }
         let elements = try FrozenElements.sorting(offsets: offsets, values: values, conflict: conflict)
         let freeze = FreezeHandle(name: name, route: route, elements: elements)
-        let mask = try union(of: freezes + [freeze])
+        let mask = try mask(of: freezes + [freeze])
         freeze.parameter = self
         freezes.append(freeze)
         install(mask)
@@ -239,36 +242,43 @@ extension Parameter {
     }
 
     func enable(_ chosen: [FreezeHandle]) throws {
-        let before = chosen.map(\.isEnabled)
+        try checkEnabling(chosen)
         for freeze in chosen { freeze.isEnabled = true }
-        do {
-            install(try union(of: freezes))
-        } catch {
-            for (freeze, wasEnabled) in zip(chosen, before) { freeze.isEnabled = wasEnabled }
-            throw error
-        }
+        freezesChanged()
         for freeze in chosen { notifyObservers(ofFreezing: freeze.elements) }
+    }
+
+    /// Throws when some of these freezes can't be on together with those that are.
+    func checkEnabling(_ chosen: [FreezeHandle]) throws {
+        _ = try union(of: freezes.filter { freeze in freeze.isEnabled || chosen.contains { $0 === freeze } })
     }
 
     /// After freezes went away or off: fewer elements are held, so there can't be a conflict.
     func freezesChanged() {
-        install(trapping { try union(of: freezes) })
+        install(trapping { try mask(of: freezes) })
     }
 
-    private func union(of freezes: [FreezeHandle]) throws -> GradientMask? {
-        var frozen = FrozenElements(), byKernel = FrozenElements()
-        let enabled = freezes.filter(\.isEnabled)
-        for freeze in enabled {
-            frozen = try frozen.union(freeze.elements, conflict: conflict)
-        }
+    /// The elements of all these freezes, on or off.
+    private func union(of freezes: [FreezeHandle]) throws -> FrozenElements {
+        try freezes.reduce(FrozenElements()) { try $0.union($1.elements, conflict: conflict) }
+    }
+
+    /// The mask of those freezes that are on; nil when they hold nothing.
+    private func mask(of freezes: [FreezeHandle]) throws -> GradientMask? {
+        let enabled = freezes.filter(\.isEnabled), frozen = try union(of: enabled), byKernel: FrozenElements
         if frozen.isEmpty { return nil }
         if enabled.allSatisfy({ $0.route == .mask }) {
             byKernel = frozen
         } else {
-            for freeze in enabled where freeze.route == .mask {
-                byKernel = try byKernel.union(freeze.elements, conflict: conflict)
-            }
+            byKernel = try union(of: enabled.filter { $0.route == .mask })
         }
         return GradientMask(shape: shape, frozen: frozen, byKernel: byKernel)
     }
+}
+
+/// Names what there is instead of a freeze that was asked for.
+func noFreeze(named name: String, among freezes: [FreezeHandle], of owner: String) -> FreezeError {
+    let names = Set(freezes.compactMap(\.name)).sorted().map { "'\($0)'" }
+    return FreezeError(
+        "\(owner) has no freeze '\(name)'; it has " + (names.isEmpty ? "none with a name" : names.joined(separator: ", ")))
 }

@@ -218,7 +218,7 @@ open class Optimizer: FreezeObserver {
         for group in groups.indices {
             let expected = self.settings(ofGroup: group)
             settings.append([:])
-            for name in expected.keys {
+            for name in expected.keys.sorted() {
                 if let value = numbers.removeValue(forKey: "group\(group).\(name)") {
                     settings[group][name] = value
                 } else {
