@@ -37,6 +37,7 @@ struct Inspect: ParsableCommand {
     private static let kernelLimit = 4
 
     func run() throws {
+        if json && tensor != nil { throw Failure("--json lists all tensors and --tensor prints one: give one") }
         let file = try WeightsFile(source, preferCheckpoint: true)
         let frozen = try file.frozenOffsets()
         if let tensor {

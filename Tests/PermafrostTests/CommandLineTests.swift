@@ -262,6 +262,15 @@ func permafrost(
         }
         #expect(try permafrost("inspect", "a", "--tensor", "fc2.bias", in: folder).outputLines.count == 2)
         #expect(try permafrost("inspect", "a", "--tensor", "fc9.bias", in: folder).status == 1)
+        #expect(try permafrost("inspect", "a", "--tensor", "fc2.bias", "--json", in: folder).status == 1)
+
+        // A checkpoint whose freezes are all off doesn't make an audit of nothing.
+        var off = try Checkpoint.read(folder.path("a/checkpoint.safetensors"))
+        off.freezes["conv1.weight"]![0].isEnabled = false
+        off.values = [:]
+        try off.write(to: folder.path("off.safetensors"))
+        let unfrozen = try permafrost("verify", "off.safetensors", "plain.safetensors", in: folder)
+        #expect(unfrozen.status == 0 && unfrozen.output == "38282 elements checked, 0 changed\n")
     }
 
     static let badInput: [([String], String)] = [
