@@ -156,8 +156,8 @@ struct Stress {
         return (copy, next)
     }
 
-    /// Training goes on with a network and an optimizer made anew, from a checkpoint that was written to a file and read
-    /// back.
+    /// Training goes on with a network and an optimizer made anew, from a checkpoint that was written to a file and
+    /// read back.
     private mutating func resumed(
         _ net: StressNetwork, _ optimizer: Optimizer, _ shape: NetworkShape, _ rule: Rule, _ held: inout [Held]
     ) throws -> (StressNetwork, Optimizer) {

@@ -5,10 +5,10 @@ struct StressCommand: ParsableCommand {
         commandName: "stress",
         abstract: "Freezes and thaws at random in random trainings, and counts frozen bits that changed.",
         discussion: """
-            Networks, optimizers, selections, routes, times of freezing and thawing, copies in mid-training, resumes from \
-            checkpoint files and meddling with gradients and values are drawn from the seed. After every step each \
-            element that ought to be frozen is compared with the bits it ought to have, and its gradient and its state \
-            in the optimizer with +0.0. The exit code is 1 when one differs.
+            Networks, optimizers, selections, routes, times of freezing and thawing, copies in mid-training, resumes \
+            from checkpoint files and meddling with gradients and values are drawn from the seed. After every step \
+            each element that ought to be frozen is compared with the bits it ought to have, and its gradient and its \
+            state in the optimizer with +0.0. The exit code is 1 when one differs.
             """)
 
     @Option(help: "How many comparisons at least: frozen elements times steps.") var elementSteps = 10_000_000

@@ -172,8 +172,8 @@ import Testing
         try expect(norms.map { Float($0.ours) }, norms.map(\.exact), "norms", position, after, context)
     }
 
-    /// Ours and PyTorch's float32 lie within the bound; its float64, whose roundings are 2^-29 times as large, within as
-    /// much less, but for what float64 itself rounds in the formula.
+    /// Ours and PyTorch's float32 lie within the bound. Its float64, whose roundings are 2^-29 times as large, lies
+    /// within as much less, twice: the formula is computed in float64 too.
     private func expect(
         _ ours: [Float], _ formula: [Bounded], _ name: String, _ position: Int, _ after: StateDictionary,
         _ context: String

@@ -7,7 +7,7 @@ import Testing
     import Glibc
 #endif
 
-/// Damaged and hostile safetensors files: each is a typed error, and none costs more memory than a file of its size may.
+/// Damaged and hostile safetensors files: each is a typed error, and none costs more memory than its size allows.
 @Suite struct MalformedFileTests {
     /// Files that were made or mutated to be wrong, without repetition; a few mutations leave a file that is right.
     private static let files: [[UInt8]] = {

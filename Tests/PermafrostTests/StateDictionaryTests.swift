@@ -159,6 +159,25 @@ private func bits(_ state: StateDictionary) -> [String: [UInt8]] {
         #expect(back.optimizer == nil && back.schedule == nil)
     }
 
+    @Test func everyKindOfScheduleIsSaved() throws {
+        let training = try Training(), plateau = try ReduceLROnPlateau(training.optimizer, factor: 0.5, patience: 1)
+        let path = folder.path("plateau.safetensors")
+        func checkpoint() -> Checkpoint {
+            Checkpoint(of: training.net, optimizer: training.optimizer, scheduler: plateau)
+        }
+        try checkpoint().write(to: path)  // The best metric is infinite at first.
+        #expect(try Checkpoint.read(path).schedule?["best"] == .infinity)
+        for metric in [1.0, 0.5, 0.5] { plateau.step(metric) }
+        try checkpoint().write(to: path)
+        plateau.step(0.5)
+        let after = (plateau.stateDictionary(), training.optimizer.learningRates)
+        for _ in 0..<3 { plateau.step(0.5) }
+        try Checkpoint.read(path).restore(training.net, optimizer: training.optimizer, scheduler: plateau)
+        plateau.step(0.5)
+        #expect(plateau.stateDictionary() == after.0 && training.optimizer.learningRates == after.1)
+        #expect(after.1 == [0.05])
+    }
+
     @Test func whatDoesNotFitChangesNothing() throws {
         let training = try Training()
         try training.train(2)

@@ -65,8 +65,8 @@ extension Module {
 
     /// Switches on every freeze of a name in this module and those below it, as for the next task.
     ///
-    /// - Throws: `FreezeError` when there is none of this name, or when one of them and another that is on hold an element
-    ///   at two values; all are as before then.
+    /// - Throws: `FreezeError` when there is none of this name, or when one of them and another that is on hold an
+    ///   element at two values; all are as before then.
     public func enableFreezes(named name: String) throws {
         let parameters = parameters(), all = parameters.flatMap(\.freezes)
         guard all.contains(where: { $0.name == name }) else {

@@ -127,8 +127,8 @@ extension Parameter {
 
     /// Switches on all freezes of a name.
     ///
-    /// - Throws: `FreezeError` when there is none of this name, or when one of them and another freeze that is on hold an
-    ///   element at two values; all are as before then.
+    /// - Throws: `FreezeError` when there is none of this name, or when one of them and another freeze that is on hold
+    ///   an element at two values; all are as before then.
     public func enableFreezes(named name: String) throws {
         let chosen = freezes(named: name)
         guard !chosen.isEmpty else { throw noFreeze(named: name, among: freezes, of: label) }
@@ -279,6 +279,6 @@ extension Parameter {
 /// Names what there is instead of a freeze that was asked for.
 func noFreeze(named name: String, among freezes: [FreezeHandle], of owner: String) -> FreezeError {
     let names = Set(freezes.compactMap(\.name)).sorted().map { "'\($0)'" }
-    return FreezeError(
-        "\(owner) has no freeze '\(name)'; it has " + (names.isEmpty ? "none with a name" : names.joined(separator: ", ")))
+    let present = names.isEmpty ? "none with a name" : names.joined(separator: ", ")
+    return FreezeError("\(owner) has no freeze '\(name)'; it has \(present)")
 }

@@ -98,8 +98,15 @@ public struct LearningRateSchedule {
     }
 }
 
+/// What changes learning rates as training goes on, with a state that checkpoints save.
+public protocol LearningRateScheduler: AnyObject {
+    func stateDictionary() -> [String: Double]
+    /// - Throws: `OptimizerError` for the state of something else; nothing changes then.
+    func load(stateDictionary: [String: Double]) throws
+}
+
 /// Sets an optimizer's learning rates by a schedule, from the moment it is made and after each `step()`.
-public final class LRScheduler {
+public final class LRScheduler: LearningRateScheduler {
     public let optimizer: Optimizer
     public let schedule: LearningRateSchedule
     /// The rates that the schedule is applied to: those of the optimizer when this scheduler was made.
@@ -154,7 +161,7 @@ public final class LRScheduler {
 }
 
 /// Lowers the learning rates when a metric has stopped getting better; PyTorch's rules and defaults.
-public final class ReduceLROnPlateau {
+public final class ReduceLROnPlateau: LearningRateScheduler {
     public enum Mode: Sendable { case min, max }
     public enum ThresholdMode: Sendable {
         /// Better is better by the threshold's share of the best.

@@ -23,8 +23,8 @@ public struct Checkpoint {
 
     /// Takes the present state of what is given.
     public init(
-        of model: Module, optimizer: Optimizer? = nil, scheduler: LRScheduler? = nil, generator: Generator? = nil,
-        values: [String: String] = [:], tensors: [String: Tensor] = [:]
+        of model: Module, optimizer: Optimizer? = nil, scheduler: (any LearningRateScheduler)? = nil,
+        generator: Generator? = nil, values: [String: String] = [:], tensors: [String: Tensor] = [:]
     ) {
         self.model = model.stateDictionary()
         for (name, parameter) in model.namedParameters() where !parameter.freezes.isEmpty {
@@ -43,7 +43,8 @@ public struct Checkpoint {
     /// - Throws: `StateDictionaryError`, `FreezeError`, `OptimizerError` or `CheckpointError`, naming what doesn't fit;
     ///   everything is as it was then.
     public func restore(
-        _ module: Module, optimizer: Optimizer? = nil, scheduler: LRScheduler? = nil, generator: Generator? = nil
+        _ module: Module, optimizer: Optimizer? = nil, scheduler: (any LearningRateScheduler)? = nil,
+        generator: Generator? = nil
     ) throws {
         let before = Checkpoint(of: module, optimizer: optimizer, scheduler: scheduler, generator: generator)
         do {
@@ -56,7 +57,7 @@ public struct Checkpoint {
     }
 
     private func apply(
-        to module: Module, _ optimizer: Optimizer?, _ scheduler: LRScheduler?, _ generator: Generator?
+        to module: Module, _ optimizer: Optimizer?, _ scheduler: (any LearningRateScheduler)?, _ generator: Generator?
     ) throws {
         let parameters = module.namedParameters()
         if let unknown = Set(freezes.keys).subtracting(parameters.map(\.name)).min() {

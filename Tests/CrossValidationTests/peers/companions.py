@@ -4,10 +4,10 @@ Reads {"steps": N, "metrics": [...], "optimizers": [{"name": ..., "groups": [{..
 "decay": ...} from standard input, and from FOLDER/gradients.safetensors the tensors `before` and `gradients`, one row a
 step, whose first half belongs to the first group.
 
-Prints a JSON object: for each schedule the `rates` of two groups and the `momenta` of the first before each step. Writes
-into FOLDER/after.safetensors, for the optimizer at position P and each of float32 and float64, `P.DTYPE.value` after
-all steps with gradients clipped by their norm, `P.DTYPE.norms`, the norms before clipping, and the averages of the
-values after each step, `P.DTYPE.exponential` and `P.DTYPE.equal`.
+Prints a JSON object: for each schedule the `rates` of two groups and the `momenta` of the first before each step.
+Writes into FOLDER/after.safetensors, for the optimizer at position P and each of float32 and float64, `P.DTYPE.value`
+after all steps with gradients clipped by their norm, `P.DTYPE.norms`, the norms before clipping, and the averages of
+the values after each step, `P.DTYPE.exponential` and `P.DTYPE.equal`.
 """
 
 import json
