@@ -67,7 +67,7 @@ struct RunFolder {
     /// Removes what a killed process was writing.
     private func removeLeftovers() throws {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
-        for name in names where name.hasPrefix(".") && name.hasSuffix(".partial") {
+        for name in names where name.hasPrefix(".") && name.hasSuffix(temporarySuffix) {
             try Self.remove(path + "/" + name)
         }
     }
@@ -94,12 +94,7 @@ struct RunFolder {
             }
         }
         let recorded = (FileManager.default.contents(atPath: metrics) ?? Data()).split(separator: UInt8(ascii: "\n"))
-        let kept = recorded.prefix(trainer.epoch).map { $0 + "\n".utf8 }.reduce(Data(), +)
-        do {
-            try kept.write(to: URL(fileURLWithPath: metrics), options: .atomic)
-        } catch {
-            throw Failure("can't write '\(metrics)': \(systemReason(of: error))")
-        }
+        try write(recorded.prefix(trainer.epoch).map { $0 + "\n".utf8 }.reduce(Data(), +), to: metrics)
     }
 
     /// Makes the first of `parent/name-1`, `parent/name-2`, ... that doesn't exist.
@@ -122,10 +117,15 @@ struct RunFolder {
     }
 
     func write(_ value: some Encodable, to file: String) throws {
+        try write(Data((value.jsonLine() + "\n").utf8), to: file)
+    }
+
+    /// As checkpoints are written: a kill leaves the old file or the new one.
+    private func write(_ data: Data, to file: String) throws {
         do {
-            try Data((value.jsonLine() + "\n").utf8).write(to: URL(fileURLWithPath: file), options: .atomic)
+            try data.withUnsafeBytes { try writeAtomically([$0], to: file) }
         } catch {
-            throw Failure("can't write '\(file)': \(systemReason(of: error))")
+            throw Failure("can't write '\(file)': \(error)")
         }
     }
 

@@ -13,7 +13,8 @@ import Testing
         let exported, made: Int
     }
 
-    @Test(arguments: ["cnn", "resnet20"]) func pyTorchLoadsWhatTheCommandExportsAndTheOtherWayRound(model: String) throws {
+    @Test(arguments: ["cnn", "resnet20"])
+    func pyTorchLoadsWhatTheCommandExportsAndTheOtherWayRound(model: String) throws {
         let test = Digits.split(seed: 0).test
         var given = StateDictionary()
         given["images"] = test.images

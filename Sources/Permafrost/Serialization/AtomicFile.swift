@@ -11,7 +11,7 @@
 ///
 /// The pieces go to a temporary file in the same folder, which is flushed to the disk, renamed over `path`, and made to
 /// last by flushing the folder. When anything fails the temporary file is removed and the old file is untouched.
-func writeAtomically(_ pieces: [UnsafeRawBufferPointer], to path: String) throws(SystemError) {
+package func writeAtomically(_ pieces: [UnsafeRawBufferPointer], to path: String) throws(SystemError) {
     let slash = path.lastIndex(of: "/")
     let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
     let name = slash.map { String(path[path.index(after: $0)...]) } ?? path
@@ -42,7 +42,7 @@ func writeAtomically(_ pieces: [UnsafeRawBufferPointer], to path: String) throws
 }
 
 /// How the names of files end that a killed process may leave beside the one it was writing.
-let temporarySuffix = ".partial"
+package let temporarySuffix = ".partial"
 
 private func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32) throws(SystemError) {
     var rest = bytes[...]

@@ -7,8 +7,8 @@
 #endif
 
 /// What the operating system answered instead of doing what was asked.
-struct SystemError: Error, CustomStringConvertible {
-    let description: String
+package struct SystemError: Error, CustomStringConvertible {
+    package let description: String
 
     /// The calling thread's `errno`, in words: read it before anything else can change it.
     static var current: SystemError { SystemError(description: String(cString: strerror(errno))) }
