@@ -2,96 +2,65 @@ import Testing
 
 @testable import Permafrost
 
-/// left(x) + right(x), with a tensor hook on the left branch's result.
-private final class TwoBranches: Module {
-    let left = Linear(1, 1, bias: false)
-    let right = Linear(1, 1, bias: false)
-    var note: (String) -> Void = { _ in }
+/// value - gradient, masks or not.
+private final class PlainDescent: Optimizer {
+    var note: (String, Tensor) -> Void = { _, _ in }
+    override var learningRates: [Double] {
+        get { [1] }
+        set {}
+    }
 
-    override func forward(_ x: Tensor) throws -> Tensor {
-        let l = try left(x)
-        if l.requiresGrad {
-            l.registerHook { [note] _ in
-                note("tensor left.output")
-                return nil
-            }
-        }
-        return try l + right(x)
+    override func update(
+        _ value: inout Tensor, gradient: Tensor, mask: GradientMask?, state: inout ParameterState, group: Int
+    ) throws {
+        value = noGrad { value - gradient - 1 }
+        note("update", value)
     }
 }
 
-/// One training step with every kind of hook on every module, parameter and the optimizer.
+private struct Noting: Constraint {
+    let note: (String, Tensor) -> Void
+
+    func project(_ value: inout Tensor) {
+        note("constraint", value)
+        value = value * 2
+    }
+}
+
+/// What comes between a training step's hooks: freezes and constraints. The order of the hooks themselves is that of
+/// `HookTraceTests`, beside PyTorch's.
 @Suite struct HookOrderTests {
-    private static let forward = [
-        "global forward pre net", "forward pre net",
-        "global forward pre left", "forward pre left", "global forward left", "forward left",
-        "global forward pre right", "forward pre right", "global forward right", "forward right",
-        "global forward net", "forward net",
-    ]
-    private static let backward = [
-        "global full backward pre net", "full backward pre net",
-        "global full backward pre right", "full backward pre right",
-        "tensor right.weight", "post-accumulate right.weight",
-        "global full backward right", "full backward right",
-        "tensor left.output",
-        "global full backward pre left", "full backward pre left",
-        "tensor left.weight", "post-accumulate left.weight",
-        "global full backward left", "full backward left",
-        "global full backward net", "full backward net",
-    ]
-
-    /// With an input gradient PyTorch 2.13 prints the same order. Without one, PyTorch runs each full backward hook
-    /// before the gradients that it is about; here the order doesn't depend on it.
-    @Test(arguments: [true, false]) func everythingThatFiresInAStep(inputRequiresGrad: Bool) throws {
-        let net = TwoBranches()
-        let names = Dictionary(
-            uniqueKeysWithValues: net.namedModules().map { name, module in
-                (ObjectIdentifier(module), name.isEmpty ? "net" : name)
-            })
-        nonisolated(unsafe) var trace: [String] = []
-        // Global hooks also see the modules of tests that run beside this one.
-        @Sendable func note(_ event: String, _ module: Module) {
-            if let name = names[ObjectIdentifier(module)] { trace.append("\(event) \(name)") }
+    @Test(arguments: FreezeRoute.allCases)
+    func freezesComeAfterAllHooksAndConstraintsBetweenUpdateAndFrozenValues(route: FreezeRoute) throws {
+        let conv = Conv2d(1, 1, Pair(1, 2), bias: false), weight = conv.weight
+        weight.value = Tensor([3, 3], shape: [1, 1, 1, 2])
+        try weight.freeze(at: [0, 0, 0, 0], to: 1, route: route)
+        var trace: [String] = []
+        func note(_ event: String, _ tensor: Tensor?) {
+            trace.append("\(event) \(tensor.map { "\($0.scalars.map { Int($0) })" } ?? "nil")")
         }
-        net.note = { trace.append($0) }
-
-        let handles = [
-            registerModuleForwardPreHook { module, _ in note("global forward pre", module); return nil },
-            registerModuleForwardHook { module, _, _ in note("global forward", module); return nil },
-            registerModuleFullBackwardPreHook { module, _ in note("global full backward pre", module); return nil },
-            registerModuleFullBackwardHook { module, _, _ in note("global full backward", module); return nil },
-        ]
-        defer { for handle in handles { handle.remove() } }
-        for module in net.modules() {
-            module.registerForwardPreHook { module, _ in note("forward pre", module); return nil }
-            module.registerForwardHook { module, _, _ in note("forward", module); return nil }
-            module.registerFullBackwardPreHook { module, _ in note("full backward pre", module); return nil }
-            module.registerFullBackwardHook { module, _, _ in note("full backward", module); return nil }
-        }
-        for (name, parameter) in net.namedParameters() {
-            parameter.registerHook { _ in trace.append("tensor \(name)"); return nil }
-            parameter.registerPostAccumulateGradHook { _ in trace.append("post-accumulate \(name)") }
-        }
-        let optimizer = try SGD(parameters: net.parameters(), learningRate: 0.1)
-        optimizer.registerStepPreHook { _ in trace.append("step pre") }
-        optimizer.registerStepPostHook { _ in trace.append("step post") }
-
-        // Frozen elements are cleared after all of these: the last hook of all can't move one.
-        try net.right.weight.freeze(at: [0, 0], to: 1)
-        net.registerFullBackwardHook { net, _, _ in
-            net.right.weight.grad?[0, 0] = 5
+        weight.registerHook { note("tensor", $0); return nil }
+        weight.registerPostAccumulateGradHook { note("post-accumulate", $0.grad) }
+        conv.registerFullBackwardHook { conv, _, _ in
+            note("full backward", conv.weight.grad)
+            conv.weight.grad?[0, 0, 0, 0] = 5
             return nil
         }
+        let optimizer = try PlainDescent(groups: [[weight]])
+        optimizer.note = note
+        optimizer.registerStepPreHook { _ in note("step pre", weight.value) }
+        optimizer.registerStepPostHook { _ in note("step post", weight.value) }
+        weight.constraints = [Noting(note: note)]
 
-        let x = Tensor.ones([1, 1], requiresGrad: inputRequiresGrad)
-        if inputRequiresGrad {
-            x.registerHook { _ in trace.append("tensor x"); return nil }
-        }
-        try net(x).sum().backward()
-        #expect(net.right.weight.grad?.scalars == [0])
+        try conv(.full([1, 1, 1, 2], 4)).sum().backward()
+        note("after backward", weight.grad)
         try optimizer.step()
-        #expect(net.right.weight.value.scalars == [1])
+        // By the mask the kernel has made the gradient; by the callback hooks see the raw one.
+        let raw = route == .mask ? "[0, 4]" : "[4, 4]"
         #expect(
-            trace == Self.forward + Self.backward + (inputRequiresGrad ? ["tensor x"] : []) + ["step pre", "step post"])
+            trace == [
+                "tensor \(raw)", "post-accumulate \(raw)", "full backward \(raw)", "after backward [0, 4]",
+                "step pre [1, 3]", "update [0, -2]", "constraint [0, -2]", "step post [1, -4]",
+            ])
     }
 }
