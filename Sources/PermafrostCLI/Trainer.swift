@@ -156,10 +156,19 @@ final class Trainer {
         let decoder = JSONDecoder()
         decoder.keyDecodingStrategy = .convertFromSnakeCase
         guard let text = checkpoint.values["training"],
-            let saved = try? decoder.decode(Position.self, from: Data(text.utf8)), saved.step <= stepCount
+            let saved = try? decoder.decode(Position.self, from: Data(text.utf8)), isPossible(saved)
         else { throw Failure("it wasn't saved by a training like this one") }
         try checkpoint.restore(model, optimizer: optimizer, scheduler: scheduler, generator: .default)
         position = saved
+    }
+
+    /// Whether this training can come to a position: every step is behind in an epoch that is over or in the present one.
+    private func isPossible(_ position: Position) -> Bool {
+        (0...configuration.epochs).contains(position.epoch) && (0...loader.batchCount).contains(position.batch)
+            && (0...stepCount).contains(position.step)
+            && position.step == min(position.epoch * loader.batchCount + position.batch, stepCount)
+            && (0...position.step).contains(position.movedSteps) && position.imageCount >= 0
+            && position.trainingSeconds >= 0
     }
 
     // MARK: The end

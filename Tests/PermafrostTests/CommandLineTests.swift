@@ -219,6 +219,19 @@ func permafrost(
             #expect(outcome.status == 1 && outcome.errors.contains(expected), "\(arguments): \(outcome.errors)")
         }
         let path = folder.path("runs/digits-cnn-1/checkpoint.safetensors")
+        let good = try Checkpoint.read(path), place = try #require(good.values["training"])
+        for (right, wrong) in [
+            ("\"step\":50", "\"step\":-50"), ("\"step\":50", "\"step\":49"), ("\"epoch\":2", "\"epoch\":-2"),
+            ("\"epoch\":2", "\"epoch\":3"), ("\"batch\":0", "\"batch\":-1"), ("\"batch\":0", "\"batch\":99999"),
+        ] {
+            var odd = good
+            odd.values["training"] = place.replacingOccurrences(of: right, with: wrong)
+            #expect(odd.values["training"] != place, "\(right) isn't in \(place)")
+            try odd.write(to: path)
+            let outcome = try permafrost("train", "--resume", in: folder)
+            #expect(outcome.status == 1 && outcome.errors.contains("it wasn't saved by a training like this one"))
+        }
+        try good.write(to: path)
         folder.write(Array(contents(of: path).dropLast(9)), to: "runs/digits-cnn-1/checkpoint.safetensors")
         let damaged = try permafrost("train", "--resume", in: folder)
         #expect(damaged.status == 1)

@@ -146,9 +146,10 @@ public final class LRScheduler: LearningRateScheduler {
         return state
     }
 
-    /// - Throws: `OptimizerError` when something is missing or no count; nothing changes then.
+    /// - Throws: `OptimizerError` when something is missing, no count or no rate; nothing changes then.
     public func load(stateDictionary state: [String: Double]) throws {
         let rates = baseLearningRates.indices.compactMap { state["group\($0).baseLearningRate"] }
+            .filter { $0.isFinite && $0 >= 0 }
         guard let count = state["stepCount"].flatMap(Int.init(exactly:)), count >= 0,
             rates.count == baseLearningRates.count
         else {

@@ -35,7 +35,7 @@ public final class Generator: Sendable {
     /// Takes one stream: the state to draw with now.
     func next() -> State {
         protected.withLock { state in
-            defer { state.stream += 1 }
+            defer { state.stream &+= 1 }
             return state
         }
     }
