@@ -12,12 +12,11 @@ static const double input_point = 16, output_point = 10;
 // The time of transforming a vector of weights, a point.
 static const double weight_point = 5;
 
-/// Multiply-adds and the transforms' work, in double: no count overflows.
-static double winograd_time(double lanes, const pf_convolution2d *p, pf_convolution_pass pass, int32_t tile) {
-  const bool to_input = pass == pf_pass_input_gradient;
+/// Multiply-adds and the transforms' work for `channels` channels and `outputs` outputs of each group, in double: no count
+/// overflows.
+static double winograd_time_of(double lanes, const pf_convolution2d *p, pf_convolution_pass pass, int32_t tile,
+                               double channels, double outputs) {
   const double groups = (double)p->groups, points = (tile + 2) * (tile + 2);
-  const double channels = (double)((to_input ? p->output_channels : p->input_channels) / p->groups);
-  const double outputs = (double)((to_input ? p->input_channels : p->output_channels) / p->groups);
   const double channel_vectors = __builtin_ceil(channels / lanes), output_vectors = __builtin_ceil(outputs / lanes);
   const double output_time = pass == pf_pass_weight_gradient ? input_point : output_point;
   const double tile_time = channels * output_vectors + channel_vectors * input_point + output_vectors * output_time;
@@ -25,9 +24,16 @@ static double winograd_time(double lanes, const pf_convolution2d *p, pf_convolut
   return groups * points * ((double)pf_winograd_tiles_of(p, pass, tile) * tile_time + weight_time);
 }
 
+static double winograd_time(double lanes, const pf_convolution2d *p, pf_convolution_pass pass, int32_t tile) {
+  const int64_t inputs = p->input_channels / p->groups, outputs = p->output_channels / p->groups;
+  const bool to_input = pass == pf_pass_input_gradient;
+  return winograd_time_of(lanes, p, pass, tile, (double)(to_input ? outputs : inputs),
+                          (double)(to_input ? inputs : outputs));
+}
+
 static double direct_time(double lanes, const pf_convolution2d *p) {
-  const double height = (double)(p->input_height + p->padding_top + p->padding_bottom - 2);
-  const double width = (double)(p->input_width + p->padding_left + p->padding_right - 2);
+  const double height = (double)(p->input_height + p->padding_top + p->padding_bottom - 2 * p->dilation_height);
+  const double width = (double)(p->input_width + p->padding_left + p->padding_right - 2 * p->dilation_width);
   const double products = (double)p->input_channels * (double)(p->output_channels / p->groups) * 9;
   return (double)p->batch * height * width * products / lanes * direct_overhead;
 }
@@ -39,6 +45,13 @@ pf_algorithm pf_plan_algorithm(const pf_settings *settings, const pf_convolution
   const double time_2 = winograd_time(lanes, problem, pass, 2), time_4 = winograd_time(lanes, problem, pass, 4);
   if (direct_time(lanes, problem) <= (time_2 < time_4 ? time_2 : time_4)) return pf_algorithm_direct;
   return time_2 <= time_4 ? pf_algorithm_winograd_2 : pf_algorithm_winograd_4;
+}
+
+double pf_plan_masked_winograd(const pf_settings *settings, const pf_convolution2d *problem, pf_algorithm algorithm,
+                               int64_t channels, int64_t outputs) {
+  const double lanes = (double)settings->kernels->lanes;
+  return winograd_time_of(lanes, problem, pf_pass_weight_gradient, algorithm, (double)channels, (double)outputs) /
+         direct_time(lanes, problem);
 }
 
 pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolution2d *problem,

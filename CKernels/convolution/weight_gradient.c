@@ -459,15 +459,24 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
   pf_gradient_plan plan;
   PF_TRY(pf_gradient_prepare(&settings, problem, &shape, &plan));
   const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_weight_gradient);
-  // The share of the direct algorithm's work from which on computing everything is as fast: by Winograd's algorithm, or
-  // because lists have a cost too. The work is no smaller than the share of trainable elements.
-  const double most_work = algorithm == pf_algorithm_direct ? 0.95 : 0.3;
+  // The share of the direct algorithm's work from which on computing everything is as fast, because lists have a cost
+  // too, or what the mask leaves by Winograd's algorithm. The work is no smaller than the share of trainable elements.
+  double most_work = algorithm == pf_algorithm_direct ? 0.95 : 0;
+  char *selection_memory = NULL;
+  pf_winograd_selection selection = {0};
+  if (algorithm != pf_algorithm_direct && frozen > shape.weight_count / 16) {
+    selection_memory = pf_memory_allocate((size_t)pf_winograd_selection_bytes(problem));
+    PF_REQUIRE(selection_memory != NULL, pf_error_memory);
+    selection = pf_winograd_select(problem, mask, selection_memory);
+    most_work = pf_plan_masked_winograd(&settings, problem, algorithm, selection.channels, selection.outputs);
+  }
   const bool listed = frozen > 0 && (double)frozen > (1 - most_work) * (double)shape.weight_count;
   double work = 1;
   pf_gradient_lists lists;
   char *workspace = NULL;
   if (algorithm == pf_algorithm_direct || listed) {
     workspace = pf_memory_allocate((size_t)(plan.workspace_bytes + (listed ? plan.masked_bytes : 0)));
+    if (workspace == NULL) pf_memory_release(selection_memory);
     PF_REQUIRE(workspace != NULL, pf_error_memory);
   }
   if (listed) {
@@ -477,9 +486,14 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
   }
   if (algorithm != pf_algorithm_direct && work > most_work) {
     pf_memory_release(workspace);
-    return pf_winograd_weight_gradient(&settings, problem, algorithm, input, output_gradient, mask, writing,
-                                       weight_gradient);
+    const bool all = selection.channels * selection.outputs == shape.group_input_channels * shape.group_output_channels;
+    const pf_status status =
+        pf_winograd_weight_gradient(&settings, problem, algorithm, input, output_gradient, mask,
+                                    selection_memory == NULL || all ? NULL : &selection, writing, weight_gradient);
+    pf_memory_release(selection_memory);
+    return status;
   }
+  pf_memory_release(selection_memory);
   run_state state = {
       .input = input,
       .output_gradient = output_gradient,

@@ -1,8 +1,7 @@
 #include "convolution/winograd.h"
 
 bool pf_winograd_applies(const pf_convolution2d *p) {
-  if (p->batch == 0 || p->kernel_height != 3 || p->kernel_width != 3 || p->stride_height != 1 || p->stride_width != 1 ||
-      p->dilation_height != 1 || p->dilation_width != 1) {
+  if (p->batch == 0 || p->kernel_height != 3 || p->kernel_width != 3 || p->stride_height != 1 || p->stride_width != 1) {
     return false;
   }
   // Nothing that large can be in memory; below, no product of counts overflows.
@@ -10,32 +9,40 @@ bool pf_winograd_applies(const pf_convolution2d *p) {
   const double height = (double)p->input_height + (double)p->padding_top + (double)p->padding_bottom;
   const double width = (double)p->input_width + (double)p->padding_left + (double)p->padding_right;
   const double channels = (double)p->input_channels, outputs = (double)p->output_channels;
-  return (channels + outputs) * (double)p->batch * height * width < most && channels * outputs < most;
+  return (channels + outputs) * (double)p->batch * height * width < most && channels * outputs < most &&
+         channels <= INT32_MAX && outputs <= INT32_MAX;
 }
 
 // MARK: Tiles
 
-pf_winograd_grid pf_winograd_tiling(int64_t images, int64_t height, int64_t width, int32_t tile) {
-  pf_winograd_grid grid = {.rows = pf_ceiling_divide(height, tile), .columns = pf_ceiling_divide(width, tile)};
-  grid.tiles = images * grid.rows * grid.columns;
+/// Tiles of all phases along an axis; those of the last tile that begin beyond the end are left out.
+static int64_t tiles_along(int64_t extent, int64_t tile, int64_t step) {
+  return extent / (tile * step) * step + pf_minimum_of(extent % (tile * step), step);
+}
+
+pf_winograd_grid pf_winograd_tiling(const pf_convolution2d *p, bool of_input, int32_t tile) {
+  const int64_t added_height = p->padding_top + p->padding_bottom - 2 * p->dilation_height;
+  const int64_t added_width = p->padding_left + p->padding_right - 2 * p->dilation_width;
+  pf_winograd_grid grid = {
+      .rows = tiles_along(p->input_height + (of_input ? 0 : added_height), tile, p->dilation_height),
+      .columns = tiles_along(p->input_width + (of_input ? 0 : added_width), tile, p->dilation_width),
+      .tile = tile,
+      .step_y = p->dilation_height,
+  };
+  grid.tiles = p->batch * grid.rows * grid.columns;
   return grid;
 }
 
 pf_winograd_run pf_winograd_next_run(const pf_winograd_grid *grid, int64_t tile, int64_t most) {
-  const int64_t row = tile / grid->columns;
-  pf_winograd_run run = {.image = row / grid->rows, .row = row % grid->rows, .column = tile % grid->columns};
-  run.count = pf_minimum_of(grid->columns - run.column, most);
+  const int64_t all_rows = tile / grid->columns, row = all_rows % grid->rows;
+  pf_winograd_run run = {.image = all_rows / grid->rows, .first = tile % grid->columns};
+  run.y = row / grid->step_y * grid->tile * grid->step_y + row % grid->step_y;
+  run.count = pf_minimum_of(grid->columns - run.first, most);
   return run;
 }
 
-static pf_winograd_grid tiling(const pf_convolution2d *p, pf_convolution_pass pass, int32_t tile) {
-  if (pass == pf_pass_input_gradient) return pf_winograd_tiling(p->batch, p->input_height, p->input_width, tile);
-  return pf_winograd_tiling(p->batch, p->input_height + p->padding_top + p->padding_bottom - 2,
-                            p->input_width + p->padding_left + p->padding_right - 2, tile);
-}
-
 int64_t pf_winograd_tiles_of(const pf_convolution2d *problem, pf_convolution_pass pass, int32_t tile) {
-  return tiling(problem, pass, tile).tiles;
+  return pf_winograd_tiling(problem, pass == pf_pass_input_gradient, tile).tiles;
 }
 
 int64_t pf_winograd_workspace(const pf_settings *settings, const pf_convolution2d *problem, pf_convolution_pass pass,

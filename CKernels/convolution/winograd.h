@@ -1,4 +1,4 @@
-// Winograd's minimal filtering for 3 x 3 kernels of stride 1 (Winograd, Arithmetic Complexity of Computations, 1980; Lavin
+// Winograd's minimal filtering for 3 x 3 kernels of stride 1, dilated or not (Winograd, Arithmetic Complexity of Computations, 1980; Lavin
 // and Gray, Fast Algorithms for Convolutional Neural Networks, 2016), in all three passes.
 //
 // F(m x m, 3 x 3): an m x m tile of outputs from (m + 2)^2 products a channel instead of 9 m^2. With the interpolation points
@@ -32,6 +32,9 @@
 //   F(4 x 4)                            620.0              944.3
 // (9 and tile^2 for a direct algorithm). Measured errors are hundreds of times smaller.
 //
+// A dilated kernel meets only pixels that are congruent modulo the dilation: dilation_height x dilation_width interleaved
+// problems, phases, that have their own tiles.
+//
 // A NaN or an infinity in an operand spreads to the whole tile that it takes part in.
 
 #ifndef PF_WINOGRAD_H
@@ -39,7 +42,7 @@
 
 #include "runtime/runtime.h"
 
-/// Whether a checked problem is one of Winograd's: 3 x 3, stride 1, dilation 1, not empty.
+/// Whether a checked problem is one of Winograd's: 3 x 3, stride 1, not empty.
 bool pf_winograd_applies(const pf_convolution2d *problem);
 
 /// The number of tiles of a pass, in all images.
@@ -49,7 +52,19 @@ int64_t pf_winograd_tiles_of(const pf_convolution2d *problem, pf_convolution_pas
 int64_t pf_winograd_workspace(const pf_settings *settings, const pf_convolution2d *problem, pf_convolution_pass pass,
                               int32_t tile);
 
-// The passes, of checked problems to which Winograd applies, with checked pointers: `bias` and `gradient_mask` may be NULL.
+/// What a mask leaves to compute of a weight gradient. A group's lists hold all of its input channels, and all of its
+/// filters, those with a trainable element first.
+typedef struct pf_winograd_selection {
+  int64_t channels, outputs;  // from the front of a group's lists, that are to be computed: the most in any group
+  const int32_t *channel_list, *output_list;
+} pf_winograd_selection;
+
+/// Lists what a mask leaves in `memory`, a block of pf_winograd_selection_bytes.
+pf_winograd_selection pf_winograd_select(const pf_convolution2d *problem, const uint8_t *mask, char *memory);
+int64_t pf_winograd_selection_bytes(const pf_convolution2d *problem);
+
+// The passes, of checked problems to which Winograd applies, with checked pointers: `bias`, `gradient_mask`
+// and, where everything is to be computed, `selection` may be NULL.
 
 pf_status pf_winograd_forward(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
                               const float *input, const float *weight, const float *bias, float *output);
@@ -59,8 +74,9 @@ pf_status pf_winograd_input_gradient(const pf_settings *settings, const pf_convo
                                      float *input_gradient);
 
 pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
-                                      const float *input, const float *output_gradient,
-                                      const uint8_t *gradient_mask, pf_writing writing, float *weight_gradient);
+                                      const float *input, const float *output_gradient, const uint8_t *gradient_mask,
+                                      const pf_winograd_selection *selection, pf_writing writing,
+                                      float *weight_gradient);
 
 // MARK: Between winograd*.c
 
@@ -69,17 +85,19 @@ int64_t pf_winograd_correlation_workspace(const pf_settings *settings, const pf_
 int64_t pf_winograd_weight_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
                                               int32_t tile);
 
-/// A tiling of some planes.
+/// A tiling of some planes. Rows of tiles are in the order of image, tile, phase; in a row, tiles in that of tile, phase.
 typedef struct pf_winograd_grid {
   int64_t rows, columns;  // of tiles, in an image
   int64_t tiles;          // in all images
+  int64_t tile, step_y;
 } pf_winograd_grid;
 
-pf_winograd_grid pf_winograd_tiling(int64_t images, int64_t height, int64_t width, int32_t tile);
+/// The tiling of the output, or for the input gradient of the input.
+pf_winograd_grid pf_winograd_tiling(const pf_convolution2d *problem, bool of_input, int32_t tile);
 
 /// Neighbouring tiles in one row of one image.
 typedef struct pf_winograd_run {
-  int64_t image, row, column;  // of the first, in tiles
+  int64_t image, y, first;  // the row of pixels where they begin; the first tile of the row
   int64_t count;
 } pf_winograd_run;
 

@@ -27,6 +27,7 @@ typedef struct correlation {
   int64_t images, groups, channels, outputs;  // channels and outputs of one group
   int64_t source_height, source_width, top, left;
   int64_t height, width;
+  int64_t step_y, step_x;
   bool turned;  // the input gradient: weights are stored by channel first, and turned
 
   pf_winograd_grid grid;
@@ -61,7 +62,6 @@ static void cut_tiles(correlation *c, const pf_settings *settings, int64_t most,
 static void plan(const pf_settings *settings, correlation *c) {
   const int64_t rows = c->kernels->rows, points = c->kernels->points;
   c->lanes = settings->kernels->lanes;
-  c->grid = pf_winograd_tiling(c->images, c->height, c->width, c->kernels->tile);
   c->channel_blocks = pf_ceiling_divide(c->channels, c->lanes);
   c->output_width = pf_minimum_of(c->kernels->vectors * c->lanes, pf_round_up(c->outputs, c->lanes));
   c->output_blocks = pf_ceiling_divide(c->outputs, c->output_width);
@@ -126,7 +126,7 @@ static void transform_tiles(const run *r, int64_t block, int64_t group, int64_t 
                             float *result) {
   const correlation *c = r->c;
   const int64_t plane = c->source_height * c->source_width, image = c->groups * c->channels * plane;
-  const int64_t tiles = tiles_of(c, block), tile = c->kernels->tile;
+  const int64_t tiles = tiles_of(c, block);
   pf_winograd_planes planes = {
       .tensor = (float *)r->source,
       .count = c->images * image,
@@ -134,6 +134,8 @@ static void transform_tiles(const run *r, int64_t block, int64_t group, int64_t 
       .height = c->source_height,
       .width = c->source_width,
       .channels = channels,
+      .step_y = c->step_y,
+      .step_x = c->step_x,
   };
   for (int64_t done = 0; done < tiles;) {
     const pf_winograd_run tile_run = pf_winograd_next_run(&c->grid, block * c->block_tiles + done, tiles - done);
@@ -144,8 +146,7 @@ static void transform_tiles(const run *r, int64_t block, int64_t group, int64_t 
         .tile_stride = c->lanes,
     };
     planes.first = tile_run.image * image + (group * c->channels + channel) * plane;
-    c->kernels->transform_input(&planes, tile_run.row * tile - c->top, tile_run.column * tile - c->left,
-                                tile_run.count, &target);
+    c->kernels->transform_input(&planes, tile_run.y - c->top, -c->left, tile_run.first, tile_run.count, &target);
     done += tile_run.count;
   }
 }
@@ -186,7 +187,7 @@ static void store_tiles(const run *r, int64_t block, int64_t group, int64_t outp
                         const pf_winograd_block *products) {
   const correlation *c = r->c;
   const int64_t plane = c->height * c->width, image = c->groups * c->outputs * plane;
-  const int64_t tiles = tiles_of(c, block), tile = c->kernels->tile;
+  const int64_t tiles = tiles_of(c, block);
   const int64_t output = group * c->outputs + output_block * c->output_width;
   const pf_winograd_finish finish = {
       .bias = r->bias == NULL ? NULL : r->bias + output,
@@ -199,13 +200,15 @@ static void store_tiles(const run *r, int64_t block, int64_t group, int64_t outp
       .height = c->height,
       .width = c->width,
       .channels = outputs_of(c, output_block),
+      .step_y = c->step_y,
+      .step_x = c->step_x,
   };
   for (int64_t done = 0; done < tiles;) {
     const pf_winograd_run tile_run = pf_winograd_next_run(&c->grid, block * c->block_tiles + done, tiles - done);
     pf_winograd_block first = *products;
     first.data += done * products->width;
     planes.first = tile_run.image * image + output * plane;
-    c->kernels->transform_output(&first, &planes, tile_run.row * tile, tile_run.column * tile, tile_run.count, &finish);
+    c->kernels->transform_output(&first, &planes, tile_run.y, 0, tile_run.first, tile_run.count, &finish);
     done += tile_run.count;
   }
 }
@@ -340,8 +343,11 @@ static correlation forward_correlation(const pf_settings *settings, const pf_con
       .source_width = p->input_width,
       .top = p->padding_top,
       .left = p->padding_left,
-      .height = p->input_height + p->padding_top + p->padding_bottom - 2,
-      .width = p->input_width + p->padding_left + p->padding_right - 2,
+      .height = p->input_height + p->padding_top + p->padding_bottom - 2 * p->dilation_height,
+      .width = p->input_width + p->padding_left + p->padding_right - 2 * p->dilation_width,
+      .step_y = p->dilation_height,
+      .step_x = p->dilation_width,
+      .grid = pf_winograd_tiling(p, false, tile),
   };
 }
 
@@ -355,11 +361,14 @@ static correlation input_gradient_correlation(const pf_settings *settings, const
       .outputs = forward.channels,
       .source_height = forward.height,
       .source_width = forward.width,
-      .top = 2 - p->padding_top,
-      .left = 2 - p->padding_left,
+      .top = 2 * p->dilation_height - p->padding_top,
+      .left = 2 * p->dilation_width - p->padding_left,
       .height = p->input_height,
       .width = p->input_width,
+      .step_y = p->dilation_height,
+      .step_x = p->dilation_width,
       .turned = true,
+      .grid = pf_winograd_tiling(p, true, tile),
   };
 }
 

@@ -3,11 +3,17 @@
 //
 // Sums are in an order that the shape alone decides: tiles are cut into chunks and these into blocks; the products of a
 // block are summed in registers, blocks into the chunk's sums, chunks at the end. (Many partial sums also keep the error
-// of long sums small.) Two ways to share out the work:
-//   many tiles  A thread takes a chunk, transforms block after block into its own cache and adds to the chunk's own sums.
-//               A last step adds up the chunks and transforms back.
-//   few tiles   There is one chunk. All tiles are transformed first; a thread takes a block of weights, and transforms its
-//               sums back as soon as they are done.
+// of long sums small.) Three ways to share out the work:
+//   by chunk    Many tiles, few weights. A thread takes a chunk, transforms block after block into its own cache and adds
+//               to the chunk's own sums. A last step adds up the chunks and transforms back.
+//   by point    Many tiles, many weights. There is one chunk. Tiles are transformed first; a thread takes a point, and the
+//               sums of some outputs at that point stay in its cache for all tiles. A last step transforms back.
+//   by weights  Few tiles. There is one chunk. Tiles are transformed first; a thread takes a block of weights, and
+//               transforms its sums back as soon as they are done.
+//
+// Of a masked gradient only the filters and input channels that have a trainable element are computed, with the same sums.
+
+#include <string.h>
 
 #include "convolution/winograd.h"
 
@@ -19,79 +25,113 @@ enum {
   // Floats of a chunk's sums up to which chunks have their own.
   private_sums = 700 << 10,
   // Floats of all transformed tiles at a time, when these come first.
-  shared_tiles = 8 << 20,
-  item_channels = 32,  // of a block of weights, when tiles come first
+  shared_tiles = 4 << 20,
+  // By point: from how many tiles on, and floats of the sums that stay in a thread's cache.
+  point_tiles = 192,
+  point_sums = 96 << 10,
+  item_channels = 64,  // by weights: of a block
+  item_blocks = 2,     // blocks of outputs, likewise
+  most_lanes = 16,
 };
+
+typedef enum sharing { by_chunk, by_point, by_weights } sharing;
 
 typedef struct gradient {
   const pf_winograd_kernels *kernels;
   int64_t lanes;
   const pf_convolution2d *problem;
-  int64_t channels, outputs;  // of one group
-  int64_t height, width;      // of the output gradient
+  const pf_winograd_selection *selection;  // NULL: everything is computed
+  int64_t all_channels, all_outputs;       // of one group
+  int64_t channels, outputs;               // that are computed
+  int64_t height, width;                   // of the output gradient
 
   pf_winograd_grid grid;
+  sharing sharing;
   int64_t output_width, output_blocks;
-  int64_t channel_items;               // blocks of channels in the step that transforms back
-  int64_t channel_step;                // channels of one
-  int64_t chunks;                      // 0: tiles come first
+  int64_t channel_step, channel_items;  // channels of a block of weights, and these blocks
+  int64_t item_blocks, output_items;    // blocks of outputs of an item, and these items
+  int64_t chunks;
   int64_t batch_tiles;                 // transformed at a time
   int64_t input_row, gradient_row;     // floats of one tile's channels
   int64_t input_stride, gradient_stride, sums_stride;  // between points
   int64_t input_floats, gradient_floats, sums_floats;  // of a group's tiles; of a block of sums
   int64_t block_sums;                  // blocks of sums in the workspace
+  int64_t items;
   int32_t parts;
   int64_t workspace_floats;
 } gradient;
 
-static void plan(const pf_settings *settings, const pf_convolution2d *p, int32_t tile, gradient *g) {
+static void plan(const pf_settings *settings, const pf_convolution2d *p, int32_t tile,
+                 const pf_winograd_selection *selection, gradient *g) {
   *g = (gradient){
       .kernels = pf_winograd_kernels_of(settings, tile),
       .lanes = settings->kernels->lanes,
       .problem = p,
-      .channels = p->input_channels / p->groups,
-      .outputs = p->output_channels / p->groups,
-      .height = p->input_height + p->padding_top + p->padding_bottom - 2,
-      .width = p->input_width + p->padding_left + p->padding_right - 2,
+      .selection = selection,
+      .all_channels = p->input_channels / p->groups,
+      .all_outputs = p->output_channels / p->groups,
+      .height = p->input_height + p->padding_top + p->padding_bottom - 2 * p->dilation_height,
+      .width = p->input_width + p->padding_left + p->padding_right - 2 * p->dilation_width,
+      .grid = pf_winograd_tiling(p, false, tile),
+      .chunks = 1,
   };
-  const int64_t points = g->kernels->points;
-  g->grid = pf_winograd_tiling(p->batch, g->height, g->width, tile);
+  g->channels = selection == NULL ? g->all_channels : selection->channels;
+  g->outputs = selection == NULL ? g->all_outputs : selection->outputs;
+  const int64_t points = g->kernels->points, tiles = g->grid.tiles;
   g->output_width = pf_minimum_of(g->kernels->vectors * g->lanes, pf_round_up(g->outputs, g->lanes));
   g->output_blocks = pf_ceiling_divide(g->outputs, g->output_width);
   g->input_row = pf_winograd_point_stride(g->channels);
   g->gradient_row = pf_winograd_point_stride(pf_round_up(g->outputs, g->lanes));
   const double operations = 2.0 * (double)points * (double)g->channels * (double)g->outputs;
 
-  const int64_t all_sums = points * g->output_blocks * g->output_width * g->channels;
-  if (all_sums <= private_sums && g->grid.tiles >= 2 * chunk_tiles) {
-    g->chunks = pf_minimum_of(most_chunks, g->grid.tiles / chunk_tiles);
+  // Chunks decide the order of sums: the mask must not decide them.
+  const int64_t all_sums = points * g->all_outputs * g->all_channels;
+  g->channel_step = g->lanes;
+  g->item_blocks = 1;
+  if (all_sums <= private_sums && tiles >= 2 * chunk_tiles) {
+    g->sharing = by_chunk;
+    g->chunks = pf_minimum_of(most_chunks, tiles / chunk_tiles);
     g->batch_tiles = block_tiles;
-    g->channel_step = g->lanes;
-    g->block_sums = g->chunks * p->groups * g->output_blocks;
-    g->parts = pf_parallel_parts(settings, p->groups * g->chunks,
-                                 operations * (double)(g->grid.tiles / g->chunks));
   } else {
-    const int64_t affordable = shared_tiles / (points * (g->input_row + g->gradient_row) * p->groups);
-    g->batch_tiles = pf_minimum_of(pf_maximum_of(affordable / block_tiles, 1) * block_tiles,
-                                   pf_maximum_of(g->grid.tiles, 1));
-    g->channel_step = pf_minimum_of(item_channels, g->channels);
+    const int64_t rows = pf_winograd_point_stride(g->all_channels) +
+                         pf_winograd_point_stride(pf_round_up(g->all_outputs, g->lanes));
+    const int64_t affordable = shared_tiles / (points * rows * p->groups);
+    g->batch_tiles =
+        pf_minimum_of(pf_maximum_of(affordable / block_tiles, 1) * block_tiles, pf_maximum_of(tiles, 1));
+    g->sharing = tiles >= point_tiles ? by_point : by_weights;
+    if (g->sharing == by_point) {
+      g->item_blocks = pf_maximum_of(1, point_sums / (g->channels * g->output_width));
+    } else {
+      g->channel_step = item_channels;
+      g->item_blocks = item_blocks;
+    }
   }
+  g->channel_step = pf_minimum_of(g->channel_step, g->channels);
   g->channel_items = pf_ceiling_divide(g->channels, g->channel_step);
+  g->item_blocks = pf_minimum_of(g->item_blocks, g->output_blocks);
+  g->output_items = pf_ceiling_divide(g->output_blocks, g->item_blocks);
   g->input_stride = pf_winograd_point_stride(g->batch_tiles * g->input_row);
   g->gradient_stride = pf_winograd_point_stride(g->batch_tiles * g->gradient_row);
   g->input_floats = points * g->input_stride;
   g->gradient_floats = points * g->gradient_stride;
-  if (g->chunks == 0) {
-    const int64_t items = p->groups * g->output_blocks * g->channel_items;
-    g->parts = pf_parallel_parts(settings, items, operations * (double)g->batch_tiles / (double)items);
+  switch (g->sharing) {
+    case by_chunk: g->items = p->groups * g->chunks; break;
+    case by_point: g->items = p->groups * g->output_items * points; break;
+    case by_weights: g->items = p->groups * g->output_items * g->channel_items; break;
+  }
+  const int64_t share = g->sharing == by_chunk ? tiles : g->batch_tiles;
+  g->parts = pf_parallel_parts(settings, g->items,
+                               operations * (double)share * (double)p->groups / (double)pf_maximum_of(g->items, 1));
+  if (g->sharing == by_weights) {
     // Sums live on between batches; a thread's own block is enough when there is one batch.
-    g->block_sums = g->batch_tiles < g->grid.tiles ? items : g->parts;
+    g->block_sums = (g->batch_tiles < tiles ? g->items : g->parts) * g->item_blocks;
     g->sums_stride = pf_winograd_point_stride(g->channel_step * g->output_width);
   } else {
+    g->block_sums = p->groups * g->chunks * g->output_blocks;
     g->sums_stride = pf_winograd_point_stride(g->channels * g->output_width);
   }
   g->sums_floats = points * g->sums_stride;
-  g->workspace_floats = (g->chunks == 0 ? p->groups : g->parts) * (g->input_floats + g->gradient_floats) +
+  g->workspace_floats = (g->sharing == by_chunk ? g->parts : p->groups) * (g->input_floats + g->gradient_floats) +
                         g->block_sums * g->sums_floats;
 }
 
@@ -103,9 +143,9 @@ typedef struct run {
   const uint8_t *mask;
   bool accumulate;
   float *weight_gradient;
-  float *tiles;  // of the input, then of the output gradient; tiles first: by group, else by part
+  float *tiles;  // of the input, then of the output gradient; by chunk: a block a part, else by group
   float *sums;
-  int64_t first_tile, batch;  // tiles first: the batch
+  int64_t first_tile, batch;  // the batch, where tiles come first
 } run;
 
 static pf_winograd_tiles input_tiles(const gradient *g, float *data) {
@@ -131,6 +171,9 @@ static void transform_tiles(const run *r, int64_t group, int64_t first, int64_t 
       .height = p->input_height,
       .width = p->input_width,
       .channels = g->channels,
+      .list = g->selection == NULL ? NULL : g->selection->channel_list + group * g->all_channels,
+      .step_y = p->dilation_height,
+      .step_x = p->dilation_width,
   };
   pf_winograd_planes output_gradient = {
       .tensor = (float *)r->output_gradient,
@@ -139,17 +182,19 @@ static void transform_tiles(const run *r, int64_t group, int64_t first, int64_t 
       .height = g->height,
       .width = g->width,
       .channels = g->outputs,
+      .list = g->selection == NULL ? NULL : g->selection->output_list + group * g->all_outputs,
+      .step_y = p->dilation_height,
+      .step_x = p->dilation_width,
   };
-  const int64_t tile = g->kernels->tile;
   for (int64_t done = 0; done < count;) {
     const pf_winograd_run tile_run = pf_winograd_next_run(&g->grid, first + done, count - done);
-    const int64_t y = tile_run.row * tile, x = tile_run.column * tile;
     pf_winograd_tiles target = input_tiles(g, tiles + (place + done) * g->input_row);
-    input.first = tile_run.image * input_image + group * g->channels * input_plane;
-    g->kernels->transform_input(&input, y - p->padding_top, x - p->padding_left, tile_run.count, &target);
+    input.first = tile_run.image * input_image + group * g->all_channels * input_plane;
+    g->kernels->transform_input(&input, tile_run.y - p->padding_top, -p->padding_left, tile_run.first, tile_run.count,
+                                &target);
     target = gradient_tiles(g, tiles + g->input_floats + (place + done) * g->gradient_row);
-    output_gradient.first = tile_run.image * gradient_image + group * g->outputs * gradient_plane;
-    g->kernels->transform_output_gradient(&output_gradient, y, x, tile_run.count, &target);
+    output_gradient.first = tile_run.image * gradient_image + group * g->all_outputs * gradient_plane;
+    g->kernels->transform_output_gradient(&output_gradient, tile_run.y, 0, tile_run.first, tile_run.count, &target);
     done += tile_run.count;
   }
 }
@@ -163,18 +208,69 @@ static pf_winograd_block sums_block(const gradient *g, int64_t output_block, flo
   };
 }
 
+/// Puts the gradients of at most a vector of listed outputs and channels in their places.
+static void scatter(const run *r, int64_t group, int64_t output, int64_t outputs, int64_t channel, int64_t channels,
+                    const float *values) {
+  const gradient *g = r->g;
+  const int32_t *output_list = g->selection->output_list + group * g->all_outputs + output;
+  const int32_t *channel_list = g->selection->channel_list + group * g->all_channels + channel;
+  for (int64_t o = 0; o < outputs; ++o) {
+    const int64_t filter = (group * g->all_outputs + output_list[o]) * g->all_channels;
+    for (int64_t c = 0; c < channels; ++c, values += 9) {
+      const int64_t place = (filter + channel_list[c]) * 9;
+      float *result = r->weight_gradient + place;
+      for (int32_t i = 0; i < 9; ++i) {
+        const float value = r->accumulate ? result[i] + values[i] : values[i];
+        result[i] = r->mask[place + i] != 0 ? value : 0.0f;
+      }
+    }
+  }
+}
+
 /// Adds up `parts` blocks of sums and stores the gradient of channels `channel` ..< `channel` + `channels`.
 static void store_gradient(const run *r, int64_t group, int64_t output_block, int64_t channel, int64_t channels,
                            const pf_winograd_block *sums, int64_t parts, int64_t part_stride) {
   const gradient *g = r->g;
   const int64_t output = output_block * g->output_width, outputs = pf_minimum_of(g->output_width, g->outputs - output);
-  const int64_t place = ((group * g->outputs + output) * g->channels + channel) * 9;
-  g->kernels->transform_weight_gradient(sums, parts, part_stride, channels, outputs,
-                                        r->mask == NULL ? NULL : r->mask + place, r->accumulate,
-                                        r->weight_gradient + place, g->channels * 9);
+  if (g->selection == NULL) {
+    const int64_t place = ((group * g->outputs + output) * g->channels + channel) * 9;
+    g->kernels->transform_weight_gradient(sums, parts, part_stride, channels, outputs,
+                                          r->mask == NULL ? NULL : r->mask + place, r->accumulate,
+                                          r->weight_gradient + place, g->channels * 9);
+    return;
+  }
+  float values[most_lanes * most_lanes * 9];
+  for (int64_t o = 0; o < outputs; o += g->lanes) {
+    const int64_t output_count = pf_minimum_of(g->lanes, outputs - o);
+    for (int64_t c = 0; c < channels; c += g->lanes) {
+      const int64_t channel_count = pf_minimum_of(g->lanes, channels - c);
+      pf_winograd_block part = *sums;
+      part.data += c * sums->width + o;
+      g->kernels->transform_weight_gradient(&part, parts, part_stride, channel_count, output_count, NULL, false, values,
+                                            channel_count * 9);
+      scatter(r, group, output + o, output_count, channel + c, channel_count, values);
+    }
+  }
 }
 
-// MARK: Many tiles
+/// Items: filters of all groups, in the selection's order. Clears what isn't computed.
+static void clear_frozen(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const run *r = argument;
+  const gradient *g = r->g;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t group = item / g->all_outputs, filter = group * g->all_outputs + g->selection->output_list[item];
+    float *result = r->weight_gradient + filter * g->all_channels * 9;
+    if (item % g->all_outputs >= g->outputs) {
+      memset(result, 0, (size_t)(g->all_channels * 9) * sizeof(float));
+      continue;
+    }
+    const int32_t *list = g->selection->channel_list + group * g->all_channels;
+    for (int64_t c = g->channels; c < g->all_channels; ++c) memset(result + list[c] * 9, 0, 9 * sizeof(float));
+  }
+}
+
+// MARK: By chunk
 
 /// Items: chunks, in each group.
 static void sum_chunks(void *argument, int64_t begin, int64_t end, int32_t part) {
@@ -217,9 +313,9 @@ static void store_chunks(void *argument, int64_t begin, int64_t end, int32_t par
   }
 }
 
-// MARK: Few tiles
+// MARK: Tiles first
 
-/// Items: groups, in each block of tiles of the batch.
+/// Items: groups, in each row of tiles of the batch.
 static void transform_batch(void *argument, int64_t begin, int64_t end, int32_t part) {
   (void)part;
   const run *r = argument;
@@ -233,38 +329,68 @@ static void transform_batch(void *argument, int64_t begin, int64_t end, int32_t 
   }
 }
 
-/// Items: blocks of channels, in each block of outputs, in each group.
-static void sum_batch(void *argument, int64_t begin, int64_t end, int32_t part) {
+/// Adds the batch's products of points `point` ..< `point` + `points` and channels `channel` ..< `channel` + `channels`
+/// to an item's blocks of sums, `sums_floats` apart.
+static void sum_tiles(const run *r, int64_t group, int64_t output_item, int64_t point, int64_t points, int64_t channel,
+                      int64_t channels, float *sums) {
+  const gradient *g = r->g;
+  const int64_t first_block = output_item * g->item_blocks;
+  const int64_t blocks = pf_minimum_of(g->item_blocks, g->output_blocks - first_block);
+  float *tiles = r->tiles + group * (g->input_floats + g->gradient_floats);
+  for (int64_t tile = 0; tile < r->batch; tile += block_tiles) {
+    const int64_t count = pf_minimum_of(block_tiles, r->batch - tile);
+    const pf_winograd_tiles input =
+        input_tiles(g, tiles + point * g->input_stride + tile * g->input_row + channel);
+    for (int64_t i = 0; i < blocks; ++i) {
+      const int64_t place = point * g->gradient_stride + tile * g->gradient_row + (first_block + i) * g->output_width;
+      const pf_winograd_tiles output_gradient = gradient_tiles(g, tiles + g->input_floats + place);
+      const pf_winograd_block block =
+          sums_block(g, first_block + i, sums + i * g->sums_floats + point * g->sums_stride);
+      g->kernels->multiply_transposed(points, count, channels, &input, &output_gradient, &block,
+                                      r->first_tile + tile > 0);
+    }
+  }
+}
+
+/// Items: points, in each item of outputs, in each group.
+static void sum_points(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const run *r = argument;
+  const gradient *g = r->g;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t point = item % g->kernels->points, outputs = item / g->kernels->points;
+    const int64_t output_item = outputs % g->output_items, group = outputs / g->output_items;
+    sum_tiles(r, group, output_item, point, 1, 0, g->channels,
+              r->sums + (group * g->output_blocks + output_item * g->item_blocks) * g->sums_floats);
+  }
+}
+
+/// Items: blocks of channels, in each item of outputs, in each group.
+static void sum_weights(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run *r = argument;
   const gradient *g = r->g;
   const bool single = g->batch_tiles >= g->grid.tiles;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t channel = item % g->channel_items * g->channel_step, block = item / g->channel_items;
-    const int64_t output_block = block % g->output_blocks, group = block / g->output_blocks;
+    const int64_t channel = item % g->channel_items * g->channel_step, outputs = item / g->channel_items;
+    const int64_t output_item = outputs % g->output_items, group = outputs / g->output_items;
     const int64_t channels = pf_minimum_of(g->channel_step, g->channels - channel);
-    float *tiles = r->tiles + group * (g->input_floats + g->gradient_floats);
-    pf_winograd_tiles input = input_tiles(g, tiles + channel);
-    pf_winograd_tiles output_gradient =
-        gradient_tiles(g, tiles + g->input_floats + output_block * g->output_width);
-    const pf_winograd_block sums = sums_block(g, output_block, r->sums + (single ? part : item) * g->sums_floats);
-    for (int64_t tile = 0; tile < r->batch; tile += block_tiles) {
-      const int64_t count = pf_minimum_of(block_tiles, r->batch - tile);
-      g->kernels->multiply_transposed(g->kernels->points, count, channels, &input, &output_gradient, &sums,
-                                      r->first_tile + tile > 0);
-      input.data += block_tiles * g->input_row;
-      output_gradient.data += block_tiles * g->gradient_row;
-    }
-    if (r->first_tile + r->batch == g->grid.tiles) {
-      store_gradient(r, group, output_block, channel, channels, &sums, 1, 0);
+    float *sums = r->sums + (single ? part : item) * g->item_blocks * g->sums_floats;
+    sum_tiles(r, group, output_item, 0, g->kernels->points, channel, channels, sums);
+    if (r->first_tile + r->batch < g->grid.tiles) continue;
+    const int64_t first_block = output_item * g->item_blocks;
+    for (int64_t i = 0; i < pf_minimum_of(g->item_blocks, g->output_blocks - first_block); ++i) {
+      const pf_winograd_block block = sums_block(g, first_block + i, sums + i * g->sums_floats);
+      store_gradient(r, group, first_block + i, channel, channels, &block, 1, 0);
     }
   }
 }
 
 pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
-                                      const float *input, const float *output_gradient,
-                                      const uint8_t *gradient_mask, pf_writing writing, float *weight_gradient) {
+                                      const float *input, const float *output_gradient, const uint8_t *gradient_mask,
+                                      const pf_winograd_selection *selection, pf_writing writing,
+                                      float *weight_gradient) {
   gradient g;
-  plan(settings, problem, tile, &g);
+  plan(settings, problem, tile, selection, &g);
   float *workspace = pf_allocate_floats(g.workspace_floats);
   PF_REQUIRE(workspace != NULL, pf_error_memory);
   run r = {
@@ -277,19 +403,20 @@ pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_conv
       .sums = workspace,
       .tiles = workspace + g.block_sums * g.sums_floats,
   };
-  const int64_t items = problem->groups * g.output_blocks * g.channel_items;
-  if (g.chunks > 0) {
-    pf_parallel_in(g.parts, problem->groups * g.chunks, sum_chunks, &r);
-    pf_parallel(settings, items, 8.0 * (double)((g.chunks + 1) * g.kernels->points * g.channel_step * g.output_width),
-                store_chunks, &r);
-  } else {
-    for (r.first_tile = 0; r.first_tile < g.grid.tiles; r.first_tile += g.batch_tiles) {
-      r.batch = pf_minimum_of(g.batch_tiles, g.grid.tiles - r.first_tile);
-      const int64_t rows = pf_ceiling_divide(r.batch, g.grid.columns);
-      pf_parallel(settings, rows * problem->groups,
-                  16.0 * (double)(g.kernels->points * g.grid.columns * (g.channels + g.outputs)), transform_batch, &r);
-      pf_parallel_in(g.parts, items, sum_batch, &r);
-    }
+  if (selection != NULL) {
+    pf_parallel(settings, problem->output_channels, 4.0 * (double)g.all_channels, clear_frozen, &r);
+  }
+  if (g.sharing == by_chunk) pf_parallel_in(g.parts, g.items, sum_chunks, &r);
+  for (; g.sharing != by_chunk && r.first_tile < g.grid.tiles; r.first_tile += g.batch_tiles) {
+    r.batch = pf_minimum_of(g.batch_tiles, g.grid.tiles - r.first_tile);
+    const int64_t rows = pf_ceiling_divide(r.batch, g.grid.columns);
+    pf_parallel(settings, rows * problem->groups,
+                16.0 * (double)(g.kernels->points * g.grid.columns * (g.channels + g.outputs)), transform_batch, &r);
+    pf_parallel_in(g.parts, g.items, g.sharing == by_point ? sum_points : sum_weights, &r);
+  }
+  if (g.sharing != by_weights) {
+    pf_parallel(settings, problem->groups * g.output_blocks * g.channel_items,
+                8.0 * (double)((g.chunks + 1) * g.kernels->points * g.channel_step * g.output_width), store_chunks, &r);
   }
   pf_memory_release(workspace);
   return pf_ok;
@@ -298,6 +425,6 @@ pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_conv
 int64_t pf_winograd_weight_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
                                               int32_t tile) {
   gradient g;
-  plan(settings, problem, tile, &g);
+  plan(settings, problem, tile, NULL, &g);
   return g.workspace_floats * (int64_t)sizeof(float);
 }

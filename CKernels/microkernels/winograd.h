@@ -7,7 +7,8 @@
 #include <stdint.h>
 
 /// The planes of some channels of one image. Nothing outside of elements 0 ..< count of the tensor is touched; what lies
-/// outside of a plane reads as 0 and is not written.
+/// outside of a plane reads as 0 and is not written. A tile's pixels lie step_y rows and step_x columns apart. In a row of
+/// tiles, those of all step_x phases stand side by side: tile t begins at column t / step_x * tile * step_x + t % step_x.
 typedef struct pf_winograd_planes {
   float *tensor;          // only read from by the transforms of the input and of the output gradient
   int64_t count;
@@ -15,6 +16,8 @@ typedef struct pf_winograd_planes {
   int64_t stride;         // from one channel's plane to the next
   int64_t height, width;
   int64_t channels;
+  const int32_t *list;    // which planes the channels are, or NULL: 0 ..< channels; only of what is read from
+  int64_t step_y, step_x;
 } pf_winograd_planes;
 
 /// Where transformed tiles lie: channel c of tile t at point p is
@@ -44,12 +47,13 @@ typedef struct pf_winograd_kernels {
   int32_t rows;     // the largest register tile of the two products
   int32_t vectors;
 
-  /// B'dB of `tiles` neighbouring windows of tile + 2 pixels squared, `tile` pixels apart, the first at (y, x).
-  void (*transform_input)(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t tiles,
+  /// B'dB of the windows of tile + 2 pixels squared of tiles first ..< first + tiles of a row of tiles, whose tile 0 begins
+  /// at (y, x).
+  void (*transform_input)(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first, int64_t tiles,
                           const pf_winograd_tiles *result);
 
-  /// A dY A' of `tiles` neighbouring tiles of `tile` pixels squared, the first at (y, x).
-  void (*transform_output_gradient)(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t tiles,
+  /// A dY A' of tiles of `tile` pixels squared, likewise.
+  void (*transform_output_gradient)(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first, int64_t tiles,
                                     const pf_winograd_tiles *result);
 
   /// G g G' of `channels` rows of a block of `outputs` outputs: g(c, o) is the 3 x 3 at weight + o * output_stride + c * 9.
@@ -65,9 +69,9 @@ typedef struct pf_winograd_kernels {
   void (*multiply)(int64_t points, int64_t tiles, int64_t channels, const pf_winograd_tiles *input, const pf_winograd_block *weight,
                    const pf_winograd_block *result, bool resume);
 
-  /// A'mA of `tiles` neighbouring tiles of products, stored to planes from (y, x) on.
+  /// A'mA of tiles first ..< first + tiles of a row of tiles, whose tile 0 begins at (y, x); products of the first one first.
   void (*transform_output)(const pf_winograd_block *products, const pf_winograd_planes *planes, int64_t y, int64_t x,
-                           int64_t tiles, const pf_winograd_finish *finish);
+                           int64_t first, int64_t tiles, const pf_winograd_finish *finish);
 
   /// result(c, o) = (or +=) the sum over t in 0 ..< tiles, in order, of input(c, t) * gradient(o, t), for points
   /// 0 ..< points, and channels 0 ..< channels. The block_stride of both operands is the vector length.

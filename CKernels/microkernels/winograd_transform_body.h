@@ -3,8 +3,10 @@
 // by way of a strip: the rows of a few neighbouring tiles, PF_LANES channels side by side at each pixel.
 
 enum {
-  strip_pixels = 64,
-  strip_row = strip_pixels * PF_LANES + 16,  // floats from a row to the next: not a power of two, for the cache's sake
+  strip_pixels = 128,
+  near_pixels = 64,  // of a strip that stays in the first-level cache
+  // Floats from a row to the next, with room for one more vector of pixels: not a power of two, for the cache's sake.
+  strip_row = (strip_pixels + PF_LANES) * PF_LANES + 16,
 };
 
 #define PF_SQRT_2 1.41421356237309504880f
@@ -70,15 +72,55 @@ PF_INLINE void winograd_output_gradient(const int32_t m, const vector y[], vecto
   }
 }
 
+// MARK: Tiles of a row
+
+/// Some neighbouring tiles in a row of tiles whose pixels fit into a strip: of all phases, or one tile of each of some.
+/// Pixel j of tile t lies in place (t / phases * m + j) * phases + t % phases of the strip.
+typedef struct piece {
+  int64_t tiles, phases;
+  int64_t column;          // of the first pixel, from where the row of tiles begins
+  int64_t ranges, pixels;  // contiguous ranges of columns, step_x apart, and the pixels of one
+} piece;
+
+/// The piece that begins with tile `first`, of `left` tiles that are `reach` pixels wide.
+PF_INLINE piece next_piece(const int32_t m, const int32_t reach, int64_t step, int64_t first, int64_t left) {
+  if (step == 1) {
+    const int64_t most = (near_pixels - (reach - m)) / m, tiles = left < most ? left : most;
+    return (piece){.tiles = tiles, .phases = 1, .column = first * m, .ranges = 1, .pixels = tiles * m + reach - m};
+  }
+  const int64_t phase = first % step, group = first / step;
+  piece result = {.column = group * m * step + phase, .ranges = 1};
+  int64_t groups = (near_pixels / step - (reach - m)) / m;
+  if (groups < 1) groups = reach * step <= strip_pixels ? 1 : 0;
+  if (left < groups * step) groups = left / step;
+  if (phase == 0 && groups > 0) {
+    result.phases = step;
+    result.tiles = groups * step;
+    result.pixels = (groups * m + reach - m) * step;
+  } else {
+    result.phases = step - phase;
+    if (result.phases > left) result.phases = left;
+    if (result.phases > strip_pixels / reach) result.phases = strip_pixels / reach;
+    result.tiles = result.pixels = result.phases;
+    result.ranges = reach;
+  }
+  return result;
+}
+
+/// Floats from the strip's begin to pixel 0 of tile `t`.
+PF_INLINE int64_t strip_place(const int32_t m, const piece *p, int64_t t) {
+  return (p->phases == 1 ? t * m : t / p->phases * m * p->phases + t % p->phases) * PF_LANES;
+}
+
 // MARK: Reading planes
 
 /// Rows of several channels at one range of PF_LANES columns.
 typedef struct row_reader {
-  const pf_winograd_planes *planes;
-  int64_t x;
-  int64_t channel, channels;   // the first, and how many of at most PF_LANES
-  const float *row[6];         // of the first channel, at x; zeros where there is none
-  int64_t stride[6];           // from one channel to the next
+  int64_t channels;            // at most PF_LANES
+  int64_t offset[PF_LANES];    // of each channel's plane
+  int64_t ahead;               // to the plane of the channel PF_LANES further on, about
+  const float *row[6];         // of the plane at offset 0, at the first column; zeros where there is none
+  int64_t exists[6];           // all bits, or 0 where there is none
   integers inside;             // by column: whether it lies in the planes
   enum { reads_whole, reads_masked, reads_careful } kind;
 } row_reader;
@@ -88,40 +130,45 @@ typedef struct row_reader {
 PF_INLINE row_reader read_rows(const int32_t rows, const pf_winograd_planes *planes, int64_t y, int64_t x,
                                int64_t channel) {
   static const float zeros[PF_LANES];
-  row_reader reader = {.planes = planes, .x = x, .channel = channel};
   const int64_t left = planes->channels - channel;
-  reader.channels = left < PF_LANES ? left : PF_LANES;
+  row_reader reader = {.channels = left < PF_LANES ? left : PF_LANES, .ahead = PF_LANES * planes->stride};
+  int64_t nearest = INT64_MAX, farthest = 0;
+  for (int64_t c = 0; c < reader.channels; ++c) {
+    reader.offset[c] = (planes->list == NULL ? channel + c : planes->list[channel + c]) * planes->stride;
+    if (reader.offset[c] < nearest) nearest = reader.offset[c];
+    if (reader.offset[c] > farthest) farthest = reader.offset[c];
+  }
   int64_t lowest = planes->count, highest = 0;
   PF_UNROLL for (int32_t i = 0; i < rows; ++i) {
-    const bool inside = y + i >= 0 && y + i < planes->height;
-    const int64_t place = planes->first + channel * planes->stride + (y + i) * planes->width + x;
+    const int64_t line = y + i * planes->step_y, place = planes->first + line * planes->width + x;
+    const bool inside = line >= 0 && line < planes->height;
     reader.row[i] = inside ? planes->tensor + place : zeros;
-    reader.stride[i] = inside ? planes->stride : 0;
+    reader.exists[i] = inside ? -1 : 0;
     if (inside && place < lowest) lowest = place;
     if (inside && place > highest) highest = place;
   }
-  highest += (reader.channels - 1) * planes->stride + PF_LANES;
   for (int32_t i = 0; i < PF_LANES; ++i) reader.inside[i] = x + i >= 0 && x + i < planes->width ? -1 : 0;
   if (x >= 0 && x + PF_LANES <= planes->width) {
     reader.kind = reads_whole;
   } else {
-    reader.kind = lowest >= 0 && highest <= planes->count ? reads_masked : reads_careful;
+    const bool goes_on = lowest + nearest >= 0 && highest + farthest + PF_LANES <= planes->count;
+    reader.kind = goes_on ? reads_masked : reads_careful;
   }
   return reader;
 }
 
-/// Row i of channel `channel` + c; `kind` is the reader's.
+/// Row i of channel c; `kind` is the reader's.
 PF_INLINE vector read_row(const row_reader *reader, const int32_t kind, int32_t i, int64_t c) {
-  const float *row = reader->row[i] + c * reader->stride[i];
+  const float *row = reader->row[i] + (reader->offset[c] & reader->exists[i]);
   if (kind == reads_careful) {
     vector lanes = broadcast(0);
     for (int32_t j = 0; j < PF_LANES; ++j) {
-      if (reader->inside[j]) lanes[j] = reader->stride[i] == 0 ? 0 : row[j];
+      if (reader->inside[j]) lanes[j] = reader->exists[i] ? row[j] : 0;
     }
     return lanes;
   }
   // The next channels' rows are far from what a hardware prefetcher expects.
-  __builtin_prefetch(row + PF_LANES * reader->stride[i], 0, 2);
+  __builtin_prefetch(row + (reader->ahead & reader->exists[i]), 0, 2);
   return kind == reads_whole ? load(row) : reader->inside ? load(row) : broadcast(0);
 }
 
@@ -147,34 +194,41 @@ PF_INLINE void input_columns(const int32_t m, const row_reader *reader, const in
   }
 }
 
-PF_INLINE void transform_input(const int32_t m, const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t tiles,
-                               const pf_winograd_tiles *result) {
+PF_INLINE void transform_input(const int32_t m, const int64_t step_x, const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,
+                               int64_t tiles, const pf_winograd_tiles *result) {
   float strip[6 * strip_row] __attribute__((aligned(64)));
-  const int64_t most_tiles = (strip_pixels - 2) / m;
-  for (int64_t first = 0; first < tiles; first += most_tiles) {
-    const int64_t count = tiles - first < most_tiles ? tiles - first : most_tiles;
+  float *data = result->data;
+  while (tiles > 0) {
+    const piece p = next_piece(m, m + 2, step_x, first, tiles);
     for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
-      for (int64_t pixel = 0; pixel < count * m + 2; pixel += PF_LANES) {
-        const row_reader reader = read_rows(m + 2, planes, y, x + first * m + pixel, channel);
-        float *target = strip + pixel * PF_LANES;
-        switch (reader.kind) {
-          case reads_whole: input_columns(m, &reader, reads_whole, target); break;
-          case reads_masked: input_columns(m, &reader, reads_masked, target); break;
-          case reads_careful: input_columns(m, &reader, reads_careful, target); break;
+      for (int64_t range = 0; range < p.ranges; ++range) {
+        for (int64_t pixel = 0; pixel < p.pixels; pixel += PF_LANES) {
+          const row_reader reader =
+              read_rows(m + 2, planes, y, x + p.column + range * step_x + pixel, channel);
+          float *target = strip + (range * p.phases + pixel) * PF_LANES;
+          switch (reader.kind) {
+            case reads_whole: input_columns(m, &reader, reads_whole, target); break;
+            case reads_masked: input_columns(m, &reader, reads_masked, target); break;
+            case reads_careful: input_columns(m, &reader, reads_careful, target); break;
+          }
         }
       }
-      float *tile = result->data + channel / PF_LANES * result->block_stride + first * result->tile_stride;
-      for (int64_t t = 0; t < count; ++t, tile += result->tile_stride) {
+      float *tile = data + channel / PF_LANES * result->block_stride;
+      for (int64_t t = 0; t < p.tiles; ++t, tile += result->tile_stride) {
         float *point = tile;
+        const float *place = strip + strip_place(m, &p, t);
         for (int32_t i = 0; i < m + 2; ++i) {
           vector d[6], v[6];
-          const float *row = strip + i * strip_row + (t * m) * PF_LANES;
-          PF_UNROLL for (int32_t j = 0; j < m + 2; ++j) d[j] = load(row + j * PF_LANES);
+          const float *row = place + i * strip_row;
+          PF_UNROLL for (int32_t j = 0; j < m + 2; ++j) d[j] = load(row + j * p.phases * PF_LANES);
           winograd_input(m, d, v);
           PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, point += result->point_stride) store(point, v[j]);
         }
       }
     }
+    first += p.tiles;
+    tiles -= p.tiles;
+    data += p.tiles * result->tile_stride;
   }
 }
 
@@ -196,28 +250,31 @@ PF_INLINE void gradient_columns(const int32_t m, const row_reader *reader, const
   }
 }
 
-PF_INLINE void transform_output_gradient(const int32_t m, const pf_winograd_planes *planes, int64_t y, int64_t x,
-                                         int64_t tiles, const pf_winograd_tiles *result) {
+PF_INLINE void transform_output_gradient(const int32_t m, const int64_t step_x, const pf_winograd_planes *planes, int64_t y, int64_t x,
+                                         int64_t first, int64_t tiles, const pf_winograd_tiles *result) {
   float strip[4 * strip_row] __attribute__((aligned(64)));
-  const int64_t most_tiles = strip_pixels / m;
-  for (int64_t first = 0; first < tiles; first += most_tiles) {
-    const int64_t count = tiles - first < most_tiles ? tiles - first : most_tiles;
+  float *data = result->data;
+  while (tiles > 0) {
+    const piece p = next_piece(m, m, step_x, first, tiles);
     for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
-      for (int64_t pixel = 0; pixel < count * m; pixel += PF_LANES) {
-        const row_reader reader = read_rows(m, planes, y, x + first * m + pixel, channel);
-        float *target = strip + pixel * PF_LANES;
-        switch (reader.kind) {
-          case reads_whole: gradient_columns(m, &reader, reads_whole, target); break;
-          case reads_masked: gradient_columns(m, &reader, reads_masked, target); break;
-          case reads_careful: gradient_columns(m, &reader, reads_careful, target); break;
+      for (int64_t range = 0; range < p.ranges; ++range) {
+        for (int64_t pixel = 0; pixel < p.pixels; pixel += PF_LANES) {
+          const row_reader reader = read_rows(m, planes, y, x + p.column + range * step_x + pixel, channel);
+          float *target = strip + (range * p.phases + pixel) * PF_LANES;
+          switch (reader.kind) {
+            case reads_whole: gradient_columns(m, &reader, reads_whole, target); break;
+            case reads_masked: gradient_columns(m, &reader, reads_masked, target); break;
+            case reads_careful: gradient_columns(m, &reader, reads_careful, target); break;
+          }
         }
       }
-      float *tile = result->data + channel / PF_LANES * result->block_stride + first * result->tile_stride;
-      for (int64_t t = 0; t < count; ++t, tile += result->tile_stride) {
+      float *tile = data + channel / PF_LANES * result->block_stride;
+      for (int64_t t = 0; t < p.tiles; ++t, tile += result->tile_stride) {
         vector columns[4][6];
+        const float *place = strip + strip_place(m, &p, t);
         PF_UNROLL for (int32_t j = 0; j < m; ++j) {
           vector d[4];
-          PF_UNROLL for (int32_t i = 0; i < m; ++i) d[i] = load(strip + i * strip_row + (t * m + j) * PF_LANES);
+          PF_UNROLL for (int32_t i = 0; i < m; ++i) d[i] = load(place + i * strip_row + j * p.phases * PF_LANES);
           winograd_output_gradient(m, d, columns[j]);
         }
         float *point = tile;
@@ -229,6 +286,9 @@ PF_INLINE void transform_output_gradient(const int32_t m, const pf_winograd_plan
         }
       }
     }
+    first += p.tiles;
+    tiles -= p.tiles;
+    data += p.tiles * result->tile_stride;
   }
 }
 
@@ -254,8 +314,9 @@ PF_INLINE void store_rows(const vector square[PF_LANES], int64_t channels, int64
   }
 }
 
-/// The tile at `point` of one vector of channels, to the strip.
-PF_INLINE void output_tile(const int32_t m, const float *point, int64_t point_stride, vector bias, float *strip) {
+/// The tile at `point` of one vector of channels, to the strip; neighbouring pixels of a row `step` floats apart.
+PF_INLINE void output_tile(const int32_t m, const float *point, int64_t point_stride, vector bias, float *strip,
+                           int64_t step) {
   vector rows[6][4];
   PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) {
     vector p[6];
@@ -266,58 +327,71 @@ PF_INLINE void output_tile(const int32_t m, const float *point, int64_t point_st
     vector p[6], y[4];
     PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) p[i] = rows[i][j];
     winograd_output(m, p, y);
-    PF_UNROLL for (int32_t i = 0; i < m; ++i) store(strip + i * strip_row + j * PF_LANES, y[i] + bias);
+    PF_UNROLL for (int32_t i = 0; i < m; ++i) store(strip + i * strip_row + j * step, y[i] + bias);
   }
 }
 
-PF_INLINE void transform_output(const int32_t m, const pf_winograd_block *products, const pf_winograd_planes *planes,
-                                int64_t y, int64_t x, int64_t tiles, const pf_winograd_finish *finish) {
+PF_INLINE void transform_output(const int32_t m, const int64_t step_x, const pf_winograd_block *products, const pf_winograd_planes *planes,
+                                int64_t y, int64_t x, int64_t first, int64_t tiles,
+                                const pf_winograd_finish *finish) {
   float strip[4 * strip_row] __attribute__((aligned(64)));
-  const int64_t most_tiles = strip_pixels / m;
-  const int64_t rows = planes->height - y < m ? planes->height - y : m;
+  const int64_t step = planes->step_y, most = (planes->height - y + step - 1) / step, rows = most < m ? most : m;
   for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
     const int64_t left = planes->channels - channel, channels = left < PF_LANES ? left : PF_LANES;
     const vector bias = finish->bias == NULL ? broadcast(0) : load_first(channels, finish->bias + channel);
-    for (int64_t first = 0; first < tiles; first += most_tiles) {
-      const int64_t count = tiles - first < most_tiles ? tiles - first : most_tiles;
-      for (int64_t t = 0; t < count; ++t) {
-        output_tile(m, products->data + (first + t) * products->width + channel, products->point_stride, bias,
-                    strip + t * m * PF_LANES);
+    const float *product = products->data + channel;
+    for (int64_t done = 0; done < tiles;) {
+      const piece p = next_piece(m, m, step_x, first + done, tiles - done);
+      for (int64_t t = 0; t < p.tiles; ++t, product += products->width) {
+        output_tile(m, product, products->point_stride, bias, strip + strip_place(m, &p, t), p.phases * PF_LANES);
       }
-      const int64_t column = x + first * m;
-      const int64_t columns = planes->width - column < count * m ? planes->width - column : count * m;
-      for (int64_t i = 0; i < rows; ++i) {
-        float *result = planes->tensor + planes->first + channel * planes->stride + (y + i) * planes->width + column;
-        for (int64_t pixel = 0; pixel < columns; pixel += PF_LANES) {
-          vector square[PF_LANES];
-          const float *row = strip + i * strip_row + pixel * PF_LANES;
-          PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = load(row + c * PF_LANES);
-          transpose(square);
-          store_rows(square, channels, columns - pixel < PF_LANES ? columns - pixel : PF_LANES, planes->stride,
-                     finish->accumulate, result + pixel);
+      for (int64_t range = 0; range < p.ranges; ++range) {
+        const int64_t column = x + p.column + range * step_x, inside = planes->width - column;
+        const int64_t columns = inside < p.pixels ? inside : p.pixels;
+        for (int64_t i = 0; i < rows; ++i) {
+          float *result =
+              planes->tensor + planes->first + channel * planes->stride + (y + i * step) * planes->width + column;
+          for (int64_t pixel = 0; pixel < columns; pixel += PF_LANES) {
+            vector square[PF_LANES];
+            const float *row = strip + i * strip_row + (range * p.phases + pixel) * PF_LANES;
+            PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = load(row + c * PF_LANES);
+            transpose(square);
+            store_rows(square, channels, columns - pixel < PF_LANES ? columns - pixel : PF_LANES, planes->stride,
+                       finish->accumulate, result + pixel);
+          }
         }
       }
+      done += p.tiles;
     }
   }
 }
 
 // MARK: Tile sizes
 
+/// Calls transform(m, step_x, ...), with a constant for the step of an undilated kernel.
+#define PF_WITH_STEP(transform, m, ...)           \
+  if (planes->step_x == 1) {                      \
+    transform(m, 1, __VA_ARGS__);                 \
+  } else {                                        \
+    transform(m, planes->step_x, __VA_ARGS__);    \
+  }
+
 #define PF_WINOGRAD_TRANSFORMS(m)                                                                                     \
-  static void transform_input_##m(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t tiles,              \
-                                  const pf_winograd_tiles *result) {                                                  \
-    transform_input(m, planes, y, x, tiles, result);                                                                  \
+  static void transform_input_##m(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,              \
+                                  int64_t tiles, const pf_winograd_tiles *result) {                                   \
+    PF_WITH_STEP(transform_input, m, planes, y, x, first, tiles, result)                                              \
   }                                                                                                                   \
-  static void transform_output_gradient_##m(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t tiles,    \
-                                            const pf_winograd_tiles *result) {                                        \
-    transform_output_gradient(m, planes, y, x, tiles, result);                                                        \
+  static void transform_output_gradient_##m(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,    \
+                                            int64_t tiles, const pf_winograd_tiles *result) {                         \
+    PF_WITH_STEP(transform_output_gradient, m, planes, y, x, first, tiles, result)                                    \
   }                                                                                                                   \
   static void transform_output_##m(const pf_winograd_block *products, const pf_winograd_planes *planes, int64_t y,    \
-                                   int64_t x, int64_t tiles, const pf_winograd_finish *finish) {                      \
-    transform_output(m, products, planes, y, x, tiles, finish);                                                       \
+                                   int64_t x, int64_t first, int64_t tiles, const pf_winograd_finish *finish) {       \
+    PF_WITH_STEP(transform_output, m, products, planes, y, x, first, tiles, finish)                                   \
   }
 
 PF_WINOGRAD_TRANSFORMS(2)
 PF_WINOGRAD_TRANSFORMS(4)
 
 #undef PF_WINOGRAD_TRANSFORMS
+#undef PF_WITH_STEP

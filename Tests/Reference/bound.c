@@ -78,14 +78,24 @@ static growth growth_of_winograd(int32_t outputs, const double *points) {
   return q;
 }
 
+/// Tiles along an axis: pixels that are congruent modulo the dilation make tiles of their own.
+static double tiles_along(int64_t extent, int64_t dilation, int32_t tile) {
+  double tiles = 0;
+  for (int64_t phase = 0; phase < dilation && phase < extent; phase++) {
+    const int64_t pixels = (extent - 1 - phase) / dilation + 1;
+    tiles += (double)((pixels - 1) / tile + 1);
+  }
+  return tiles;
+}
+
 ref_fast_bound ref_winograd_bound_of(const ref_convolution *p, int32_t tile) {
   const double root = sqrt(0.5);
   const double points_2[] = {0, 1, -1}, points_4[] = {0, root, -root, 2 * root, -2 * root};
   const bool applies = p->kernel_height == 3 && p->kernel_width == 3 && p->stride_height == 1 && p->stride_width == 1;
   if (!applies || (tile != 2 && tile != 4)) return (ref_fast_bound){0};
   const growth q = growth_of_winograd(tile, tile == 2 ? points_2 : points_4);
-  const double tiles_down = ceil((double)ref_output_height(p) / tile);
-  const double tiles_across = ceil((double)ref_output_width(p) / tile);
+  const double tiles_down = tiles_along(ref_output_height(p), p->dilation_height, tile);
+  const double tiles_across = tiles_along(ref_output_width(p), p->dilation_width, tile);
   const int64_t inputs = p->input_channels / p->groups, outputs = p->output_channels / p->groups;
   const double tiles = (double)p->batch * tiles_down * tiles_across;
   return (ref_fast_bound){

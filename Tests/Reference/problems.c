@@ -169,6 +169,19 @@ static void draw_dilated(ref_random *r, ref_convolution *p) {
   pad(r, p, p->dilation_width);
 }
 
+/// The same with enough channels for algorithms with fewer multiplications to win.
+static void draw_wide_dilated(ref_random *r, ref_convolution *p) {
+  static const int64_t channels[] = {16, 17, 24, 31, 32, 33, 48};
+  set_channels(p, ref_random_once_in(r, 6) ? 2 : 1, PICK(r, channels), PICK(r, channels));
+  set_kernel(p, 3, 3);
+  set_dilation(p, between(r, 1, 4), between(r, 1, 4));
+  if (ref_random_once_in(r, 6)) set_dilation(p, between(r, 1, 30), between(r, 1, 30));
+  p->padding_top = p->padding_bottom = p->dilation_height;
+  p->padding_left = p->padding_right = p->dilation_width;
+  if (ref_random_once_in(r, 2)) pad(r, p, p->dilation_height + 2);
+  set_image(p, between(r, 1, 26), between(r, 1, 40));
+}
+
 /// Sums longer than a cache block of the inner dimension.
 static void draw_deep(ref_random *r, ref_convolution *p) {
   bool swap = ref_random_once_in(r, 2);
@@ -205,8 +218,8 @@ static bool acceptable(const ref_convolution *p, int64_t work) {
 ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
   static const family families[] = {
       {draw_general, 0}, {draw_general, 0}, {draw_general, 0}, {draw_same_3x3, 0}, {draw_same_3x3, 0},
-      {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_pointwise, 0}, {draw_pointwise, 0},
-      {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0}, {draw_grouped, 0},
+      {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_wide_dilated, 600000}, {draw_wide_dilated, 1500000},
+      {draw_pointwise, 0}, {draw_pointwise, 0}, {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0}, {draw_grouped, 0},
       {draw_one_dimensional, 0}, {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0},
       {draw_stride_over_kernel, 0}, {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}};
   static const family empty_batch = {draw_empty_batch, 0};
