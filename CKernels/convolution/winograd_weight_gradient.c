@@ -24,11 +24,12 @@ enum {
   most_chunks = 8,
   // Floats of a chunk's sums up to which chunks have their own.
   private_sums = 700 << 10,
-  // Floats of all transformed tiles at a time, when these come first.
-  shared_tiles = 4 << 20,
+  // Floats of all transformed tiles at a time, when these come first, and channels that are transformed at a time.
+  shared_tiles = 16 << 20,
+  transform_channels = 64,
   // By point: from how many tiles on, and floats of the sums that stay in a thread's cache.
   point_tiles = 192,
-  point_sums = 96 << 10,
+  point_sums = 64 << 10,
   item_channels = 64,  // by weights: of a block
   item_blocks = 2,     // blocks of outputs, likewise
   most_lanes = 16,
@@ -108,7 +109,8 @@ static void plan(const pf_settings *settings, const pf_convolution2d *p, int32_t
   }
   g->channel_step = pf_minimum_of(g->channel_step, g->channels);
   g->channel_items = pf_ceiling_divide(g->channels, g->channel_step);
-  g->item_blocks = pf_minimum_of(g->item_blocks, g->output_blocks);
+  g->output_items = pf_ceiling_divide(g->output_blocks, g->item_blocks);
+  g->item_blocks = pf_ceiling_divide(g->output_blocks, g->output_items);
   g->output_items = pf_ceiling_divide(g->output_blocks, g->item_blocks);
   g->input_stride = pf_winograd_point_stride(g->batch_tiles * g->input_row);
   g->gradient_stride = pf_winograd_point_stride(g->batch_tiles * g->gradient_row);
@@ -158,44 +160,49 @@ static pf_winograd_tiles gradient_tiles(const gradient *g, float *data) {
       .data = data, .point_stride = g->gradient_stride, .block_stride = g->lanes, .tile_stride = g->gradient_row};
 }
 
-/// Transforms tiles first ..< first + count of both operands to places place ..< place + count of `tiles`.
-static void transform_tiles(const run *r, int64_t group, int64_t first, int64_t count, float *tiles, int64_t place) {
+/// Some channels of one group of the input, or of the output gradient.
+static pf_winograd_planes planes_of(const run *r, bool of_input, int64_t group, int64_t channel, int64_t channels) {
   const gradient *g = r->g;
   const pf_convolution2d *p = g->problem;
-  const int64_t input_plane = p->input_height * p->input_width, input_image = p->input_channels * input_plane;
-  const int64_t gradient_plane = g->height * g->width, gradient_image = p->output_channels * gradient_plane;
-  pf_winograd_planes input = {
-      .tensor = (float *)r->input,
-      .count = p->batch * input_image,
-      .stride = input_plane,
-      .height = p->input_height,
-      .width = p->input_width,
-      .channels = g->channels,
-      .list = g->selection == NULL ? NULL : g->selection->channel_list + group * g->all_channels,
+  const int64_t height = of_input ? p->input_height : g->height, width = of_input ? p->input_width : g->width;
+  const int64_t all = of_input ? g->all_channels : g->all_outputs, first = group * all;
+  pf_winograd_planes planes = {
+      .tensor = (float *)(of_input ? r->input : r->output_gradient),
+      .count = p->batch * p->groups * all * height * width,
+      .first = first * height * width,
+      .stride = height * width,
+      .height = height,
+      .width = width,
+      .channels = channels,
       .step_y = p->dilation_height,
       .step_x = p->dilation_width,
   };
-  pf_winograd_planes output_gradient = {
-      .tensor = (float *)r->output_gradient,
-      .count = p->batch * gradient_image,
-      .stride = gradient_plane,
-      .height = g->height,
-      .width = g->width,
-      .channels = g->outputs,
-      .list = g->selection == NULL ? NULL : g->selection->output_list + group * g->all_outputs,
-      .step_y = p->dilation_height,
-      .step_x = p->dilation_width,
-  };
-  for (int64_t done = 0; done < count;) {
-    const pf_winograd_run tile_run = pf_winograd_next_run(&g->grid, first + done, count - done);
-    pf_winograd_tiles target = input_tiles(g, tiles + (place + done) * g->input_row);
-    input.first = tile_run.image * input_image + group * g->all_channels * input_plane;
-    g->kernels->transform_input(&input, tile_run.y - p->padding_top, -p->padding_left, tile_run.first, tile_run.count,
-                                &target);
-    target = gradient_tiles(g, tiles + g->input_floats + (place + done) * g->gradient_row);
-    output_gradient.first = tile_run.image * gradient_image + group * g->all_outputs * gradient_plane;
-    g->kernels->transform_output_gradient(&output_gradient, tile_run.y, 0, tile_run.first, tile_run.count, &target);
-    done += tile_run.count;
+  if (g->selection == NULL) {
+    planes.first += channel * planes.stride;
+  } else {
+    planes.list = (of_input ? g->selection->channel_list : g->selection->output_list) + first + channel;
+  }
+  return planes;
+}
+
+/// Transforms tiles first ..< first + count of all images; `planes` are those of the first image.
+static void transform_tiles(const run *r, bool of_input, pf_winograd_planes planes, int64_t first, int64_t count,
+                            pf_winograd_tiles target) {
+  const gradient *g = r->g;
+  const pf_convolution2d *p = g->problem;
+  const int64_t image = (of_input ? p->input_channels : p->output_channels) * planes.stride, place = planes.first;
+  while (count > 0) {
+    const pf_winograd_run tile_run = pf_winograd_next_run(&g->grid, first, count);
+    planes.first = tile_run.image * image + place;
+    if (of_input) {
+      g->kernels->transform_input(&planes, tile_run.y - p->padding_top, -p->padding_left, tile_run.first,
+                                  tile_run.count, &target);
+    } else {
+      g->kernels->transform_output_gradient(&planes, tile_run.y, 0, tile_run.first, tile_run.count, &target);
+    }
+    first += tile_run.count;
+    count -= tile_run.count;
+    target.data += tile_run.count * target.tile_stride;
   }
 }
 
@@ -284,7 +291,9 @@ static void sum_chunks(void *argument, int64_t begin, int64_t end, int32_t part)
     const int64_t first = pf_piece_begin(g->grid.tiles, (int32_t)chunk, (int32_t)g->chunks);
     for (int64_t tile = first; tile < last; tile += block_tiles) {
       const int64_t count = pf_minimum_of(block_tiles, last - tile);
-      transform_tiles(r, group, tile, count, tiles, 0);
+      transform_tiles(r, true, planes_of(r, true, group, 0, g->channels), tile, count, input);
+      transform_tiles(r, false, planes_of(r, false, group, 0, g->outputs), tile, count,
+                      gradient_tiles(g, tiles + g->input_floats));
       for (int64_t i = 0; i < g->output_blocks; ++i) {
         const pf_winograd_tiles output_gradient =
             gradient_tiles(g, tiles + g->input_floats + i * g->output_width);
@@ -315,17 +324,25 @@ static void store_chunks(void *argument, int64_t begin, int64_t end, int32_t par
 
 // MARK: Tiles first
 
-/// Items: groups, in each row of tiles of the batch.
+/// Items: blocks of channels of the input and then of the output gradient, in each group, in each row of tiles of the batch.
 static void transform_batch(void *argument, int64_t begin, int64_t end, int32_t part) {
   (void)part;
   const run *r = argument;
   const gradient *g = r->g;
-  const int64_t groups = g->problem->groups;
-  const int64_t step = g->grid.columns;
+  const int64_t groups = g->problem->groups, step = g->grid.columns;
+  const int64_t input_blocks = pf_ceiling_divide(g->channels, transform_channels);
+  const int64_t blocks = input_blocks + pf_ceiling_divide(g->outputs, transform_channels);
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t group = item % groups, tile = item / groups * step;
-    transform_tiles(r, group, r->first_tile + tile, pf_minimum_of(step, r->batch - tile),
-                    r->tiles + group * (g->input_floats + g->gradient_floats), tile);
+    const int64_t block = item % blocks, group = item / blocks % groups, tile = item / blocks / groups * step;
+    const bool of_input = block < input_blocks;
+    const int64_t channel = (of_input ? block : block - input_blocks) * transform_channels;
+    const int64_t channels = pf_minimum_of(transform_channels, (of_input ? g->channels : g->outputs) - channel);
+    float *tiles = r->tiles + group * (g->input_floats + g->gradient_floats);
+    const pf_winograd_tiles target =
+        of_input ? input_tiles(g, tiles + tile * g->input_row + channel)
+                 : gradient_tiles(g, tiles + g->input_floats + tile * g->gradient_row + channel);
+    transform_tiles(r, of_input, planes_of(r, of_input, group, channel, channels), r->first_tile + tile,
+                    pf_minimum_of(step, r->batch - tile), target);
   }
 }
 
@@ -409,9 +426,11 @@ pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_conv
   if (g.sharing == by_chunk) pf_parallel_in(g.parts, g.items, sum_chunks, &r);
   for (; g.sharing != by_chunk && r.first_tile < g.grid.tiles; r.first_tile += g.batch_tiles) {
     r.batch = pf_minimum_of(g.batch_tiles, g.grid.tiles - r.first_tile);
-    const int64_t rows = pf_ceiling_divide(r.batch, g.grid.columns);
-    pf_parallel(settings, rows * problem->groups,
-                16.0 * (double)(g.kernels->points * g.grid.columns * (g.channels + g.outputs)), transform_batch, &r);
+    const int64_t blocks = pf_ceiling_divide(g.channels, transform_channels) +
+                           pf_ceiling_divide(g.outputs, transform_channels);
+    pf_parallel(settings, blocks * problem->groups * pf_ceiling_divide(r.batch, g.grid.columns),
+                16.0 * (double)(g.kernels->points * g.grid.columns * (g.channels + g.outputs) / blocks),
+                transform_batch, &r);
     pf_parallel_in(g.parts, g.items, g.sharing == by_point ? sum_points : sum_weights, &r);
   }
   if (g.sharing != by_weights) {
