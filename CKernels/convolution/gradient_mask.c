@@ -28,15 +28,32 @@ static int64_t count_ones(const uint8_t *bytes, int64_t count) {
   return total;
 }
 
-int64_t pf_count_frozen(const uint8_t *mask, int64_t count) {
+typedef struct frozen_count {
+  const uint8_t *mask;
+  int64_t count, frozen;
+} frozen_count;
+
+enum { count_bytes = 16 << 10 };
+
+/// Items: pieces of count_bytes.
+static void count_frozen(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  frozen_count *c = argument;
+  const int64_t last = pf_minimum_of(end * count_bytes, c->count);
   int64_t total = 0;
-  for (int64_t i = 0; i < count;) {
-    const int64_t end = pf_minimum_of(count, i + 255);
+  for (int64_t i = begin * count_bytes; i < last;) {
+    const int64_t stop = pf_minimum_of(last, i + 240);  // whole vectors, and a sum that fits
     uint8_t sum = 0;
-    for (; i < end; ++i) sum = (uint8_t)(sum + (mask[i] == 0));
+    for (; i < stop; ++i) sum = (uint8_t)(sum + (c->mask[i] == 0));
     total += sum;
   }
-  return total;
+  __atomic_fetch_add(&c->frozen, total, __ATOMIC_RELAXED);
+}
+
+int64_t pf_count_frozen(const pf_settings *settings, const uint8_t *mask, int64_t count) {
+  frozen_count c = {.mask = mask, .count = count};
+  pf_parallel(settings, pf_ceiling_divide(count, count_bytes), count_bytes, count_frozen, &c);
+  return c.frozen;
 }
 
 /// The window of a filter's mask, as bytes of 0 and 1.

@@ -48,7 +48,7 @@ typedef struct pf_gradient_lists {
 int64_t pf_gradient_lists_bytes(int64_t groups, int64_t group_filters, int64_t window_elements, int64_t tile_rows);
 
 /// The elements of a mask that are 0.
-int64_t pf_count_frozen(const uint8_t *mask, int64_t count);
+int64_t pf_count_frozen(const pf_settings *settings, const uint8_t *mask, int64_t count);
 
 /// Lists what is to be computed in `memory`, a block of pf_gradient_lists_bytes. With `whole_filters` only frozen
 /// filters are left out. Returns the work relative to that without a mask.

@@ -12,8 +12,8 @@ static const double input_point = 16, output_point = 10;
 // The time of transforming a vector of weights, a point.
 static const double weight_point = 5;
 
-/// Multiply-adds and the transforms' work for `channels` channels and `outputs` outputs of each group, in double: no count
-/// overflows.
+/// Multiply-adds and the transforms' work for `channels` channels and `outputs` outputs of each group, in double: no
+/// count overflows.
 static double winograd_time_of(double lanes, const pf_convolution2d *p, pf_convolution_pass pass, int32_t tile,
                                double channels, double outputs) {
   const double groups = (double)p->groups, points = (tile + 2) * (tile + 2);

@@ -14,8 +14,8 @@ typedef enum pf_algorithm : int32_t {
 /// The algorithm with the least estimated time for one pass of a checked problem.
 pf_algorithm pf_plan_algorithm(const pf_settings *settings, const pf_convolution2d *problem, pf_convolution_pass pass);
 
-/// The estimated time of a weight gradient by Winograd's algorithm for `channels` input channels and `outputs` filters of
-/// each group, relative to that of the direct algorithm for all.
+/// The estimated time of a weight gradient by Winograd's algorithm for `channels` input channels and `outputs` filters
+/// of each group, relative to that of the direct algorithm for all.
 double pf_plan_masked_winograd(const pf_settings *settings, const pf_convolution2d *problem, pf_algorithm algorithm,
                                int64_t channels, int64_t outputs);
 

@@ -440,6 +440,21 @@ static void run(const pf_gradient_plan *plan, run_state *state, char *workspace)
                  state->lists == NULL ? finish_range : finish_listed_range, state);
 }
 
+typedef struct clearing {
+  float *floats;
+  int64_t count;
+} clearing;
+
+enum { clear_floats = 16 << 10 };
+
+/// Items: pieces of clear_floats.
+static void clear(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const clearing *c = argument;
+  const int64_t first = begin * clear_floats, last = pf_minimum_of(end * clear_floats, c->count);
+  memset(c->floats + first, 0, (size_t)(last - first) * sizeof(float));
+}
+
 pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_convolution2d *problem,
                                            const float *input, const float *output_gradient,
                                            const uint8_t *gradient_mask, pf_writing writing, float *weight_gradient) {
@@ -450,50 +465,35 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
   PF_REQUIRE(pf_writing_is_valid(writing), pf_error_value);
   PF_REQUIRE(weight_gradient != NULL, pf_error_null);
   PF_REQUIRE(problem->batch == 0 || (input != NULL && output_gradient != NULL), pf_error_null);
-  const int64_t frozen = gradient_mask == NULL ? 0 : pf_count_frozen(gradient_mask, shape.weight_count);
+  const int64_t frozen = gradient_mask == NULL ? 0 : pf_count_frozen(&settings, gradient_mask, shape.weight_count);
   if (frozen == shape.weight_count) {
-    memset(weight_gradient, 0, (size_t)shape.weight_count * sizeof(float));
+    clearing c = {.floats = weight_gradient, .count = shape.weight_count};
+    pf_parallel(&settings, pf_ceiling_divide(c.count, clear_floats), clear_floats, clear, &c);
     return pf_ok;
   }
   const uint8_t *mask = frozen == 0 ? NULL : gradient_mask;
   pf_gradient_plan plan;
   PF_TRY(pf_gradient_prepare(&settings, problem, &shape, &plan));
   const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_weight_gradient);
-  // The share of the direct algorithm's work from which on computing everything is as fast, because lists have a cost
-  // too, or what the mask leaves by Winograd's algorithm. The work is no smaller than the share of trainable elements.
-  double most_work = algorithm == pf_algorithm_direct ? 0.95 : 0;
-  char *selection_memory = NULL;
-  pf_winograd_selection selection = {0};
-  if (algorithm != pf_algorithm_direct && frozen > shape.weight_count / 16) {
-    selection_memory = pf_memory_allocate((size_t)pf_winograd_selection_bytes(problem));
-    PF_REQUIRE(selection_memory != NULL, pf_error_memory);
-    selection = pf_winograd_select(problem, mask, selection_memory);
-    most_work = pf_plan_masked_winograd(&settings, problem, algorithm, selection.channels, selection.outputs);
+  if (algorithm != pf_algorithm_direct) {
+    bool done;
+    PF_TRY(pf_winograd_masked_gradient(context, &settings, problem, algorithm, input, output_gradient, mask, frozen,
+                                       writing, weight_gradient, &done));
+    if (done) return pf_ok;
   }
+  // The share of the work from which on computing everything is as fast, because lists have a cost too. The work is no
+  // smaller than the share of trainable elements.
+  const double most_work = 0.95;
   const bool listed = frozen > 0 && (double)frozen > (1 - most_work) * (double)shape.weight_count;
   double work = 1;
   pf_gradient_lists lists;
-  char *workspace = NULL;
-  if (algorithm == pf_algorithm_direct || listed) {
-    workspace = pf_memory_allocate((size_t)(plan.workspace_bytes + (listed ? plan.masked_bytes : 0)));
-    if (workspace == NULL) pf_memory_release(selection_memory);
-    PF_REQUIRE(workspace != NULL, pf_error_memory);
-  }
+  char *workspace = pf_memory_allocate((size_t)(plan.workspace_bytes + (listed ? plan.masked_bytes : 0)));
+  PF_REQUIRE(workspace != NULL, pf_error_memory);
   if (listed) {
     const pf_filter_window window = window_of(&plan);
     work = pf_gradient_lists_fill(&lists, mask, problem->groups, shape.group_output_channels, &window,
                                   plan.kernels->dot_rows, plan.shifts > 0, workspace + plan.workspace_bytes);
   }
-  if (algorithm != pf_algorithm_direct && work > most_work) {
-    pf_memory_release(workspace);
-    const bool all = selection.channels * selection.outputs == shape.group_input_channels * shape.group_output_channels;
-    const pf_status status =
-        pf_winograd_weight_gradient(&settings, problem, algorithm, input, output_gradient, mask,
-                                    selection_memory == NULL || all ? NULL : &selection, writing, weight_gradient);
-    pf_memory_release(selection_memory);
-    return status;
-  }
-  pf_memory_release(selection_memory);
   run_state state = {
       .input = input,
       .output_gradient = output_gradient,

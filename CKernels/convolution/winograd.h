@@ -1,5 +1,5 @@
-// Winograd's minimal filtering for 3 x 3 kernels of stride 1, dilated or not (Winograd, Arithmetic Complexity of Computations, 1980; Lavin
-// and Gray, Fast Algorithms for Convolutional Neural Networks, 2016), in all three passes.
+// Winograd's minimal filtering for 3 x 3 kernels of stride 1, dilated or not, in all three passes (Winograd, Arithmetic
+// Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016).
 //
 // F(m x m, 3 x 3): an m x m tile of outputs from (m + 2)^2 products a channel instead of 9 m^2. With the interpolation points
 // p_0 ... p_m and infinity, and M(x) the product of the (x - p_k),
@@ -32,8 +32,8 @@
 //   F(4 x 4)                            620.0              944.3
 // (9 and tile^2 for a direct algorithm). Measured errors are hundreds of times smaller.
 //
-// A dilated kernel meets only pixels that are congruent modulo the dilation: dilation_height x dilation_width interleaved
-// problems, phases, that have their own tiles.
+// A dilated kernel meets only pixels that are congruent modulo the dilation: dilation_height x dilation_width
+// interleaved problems, phases, that have their own tiles.
 //
 // A NaN or an infinity in an operand spreads to the whole tile that it takes part in.
 
@@ -59,10 +59,6 @@ typedef struct pf_winograd_selection {
   const int32_t *channel_list, *output_list;
 } pf_winograd_selection;
 
-/// Lists what a mask leaves in `memory`, a block of pf_winograd_selection_bytes.
-pf_winograd_selection pf_winograd_select(const pf_convolution2d *problem, const uint8_t *mask, char *memory);
-int64_t pf_winograd_selection_bytes(const pf_convolution2d *problem);
-
 // The passes, of checked problems to which Winograd applies, with checked pointers: `bias`, `gradient_mask`
 // and, where everything is to be computed, `selection` may be NULL.
 
@@ -78,6 +74,19 @@ pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_conv
                                       const pf_winograd_selection *selection, pf_writing writing,
                                       float *weight_gradient);
 
+/// The weight gradient under a mask with `frozen` elements. Where the direct algorithm is faster because the mask leaves
+/// little to compute, only *done = false is stored.
+pf_status pf_winograd_masked_gradient(const pf_context *context, const pf_settings *settings,
+                                      const pf_convolution2d *problem, int32_t tile, const float *input,
+                                      const float *output_gradient, const uint8_t *mask, int64_t frozen,
+                                      pf_writing writing, float *weight_gradient, bool *done);
+
+/// The gradient of one tap alone as a problem of its own, a 1x1 kernel's, where that tap may read the input as it is.
+pf_convolution2d pf_winograd_tap_problem(const pf_convolution2d *problem);
+
+/// What it takes from the arena besides the algorithm's workspace, in bytes.
+int64_t pf_winograd_mask_bytes(const pf_convolution2d *problem);
+
 // MARK: Between winograd*.c
 
 int64_t pf_winograd_correlation_workspace(const pf_settings *settings, const pf_convolution2d *problem, bool turned,
@@ -85,7 +94,7 @@ int64_t pf_winograd_correlation_workspace(const pf_settings *settings, const pf_
 int64_t pf_winograd_weight_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
                                               int32_t tile);
 
-/// A tiling of some planes. Rows of tiles are in the order of image, tile, phase; in a row, tiles in that of tile, phase.
+/// A tiling of some planes. Rows of tiles are in the order of image, tile, phase; tiles of a row in that of tile, phase.
 typedef struct pf_winograd_grid {
   int64_t rows, columns;  // of tiles, in an image
   int64_t tiles;          // in all images

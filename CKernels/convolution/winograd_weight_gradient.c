@@ -324,7 +324,7 @@ static void store_chunks(void *argument, int64_t begin, int64_t end, int32_t par
 
 // MARK: Tiles first
 
-/// Items: blocks of channels of the input and then of the output gradient, in each group, in each row of tiles of the batch.
+/// Items: blocks of channels of the input, then of the output gradient, in each group, in each row of tiles.
 static void transform_batch(void *argument, int64_t begin, int64_t end, int32_t part) {
   (void)part;
   const run *r = argument;

@@ -114,10 +114,29 @@ PF_INLINE int64_t strip_place(const int32_t m, const piece *p, int64_t t) {
 
 // MARK: Reading planes
 
-/// Rows of several channels at one range of PF_LANES columns.
+/// A vector of channels, or what is left of one.
+typedef struct channel_vector {
+  int64_t channels;
+  int64_t offset[PF_LANES];   // of each channel's plane, from that of channel 0
+  int64_t nearest, farthest;  // offsets
+} channel_vector;
+
+PF_INLINE channel_vector channels_from(const pf_winograd_planes *planes, int64_t channel) {
+  const int64_t left = planes->channels - channel;
+  channel_vector result = {.channels = left < PF_LANES ? left : PF_LANES, .nearest = INT64_MAX};
+  for (int64_t c = 0; c < result.channels; ++c) {
+    const int64_t offset = (planes->list == NULL ? channel + c : planes->list[channel + c]) * planes->stride;
+    result.offset[c] = offset;
+    if (offset < result.nearest) result.nearest = offset;
+    if (offset > result.farthest) result.farthest = offset;
+  }
+  return result;
+}
+
+/// Rows of a vector of channels at one range of PF_LANES columns.
 typedef struct row_reader {
-  int64_t channels;            // at most PF_LANES
-  int64_t offset[PF_LANES];    // of each channel's plane
+  int64_t channels;
+  const int64_t *offset;       // of each channel's plane
   int64_t ahead;               // to the plane of the channel PF_LANES further on, about
   const float *row[6];         // of the plane at offset 0, at the first column; zeros where there is none
   int64_t exists[6];           // all bits, or 0 where there is none
@@ -125,19 +144,12 @@ typedef struct row_reader {
   enum { reads_whole, reads_masked, reads_careful } kind;
 } row_reader;
 
-/// Whether every column lies in the planes; else, whether the tensor goes on around them, so that what lies outside can be
-/// read and dropped; else neither.
-PF_INLINE row_reader read_rows(const int32_t rows, const pf_winograd_planes *planes, int64_t y, int64_t x,
-                               int64_t channel) {
+/// Whether every column lies in the planes; else, whether the tensor goes on around them, so that what lies outside can
+/// be read and dropped; else neither.
+PF_INLINE row_reader read_rows(const int32_t rows, const pf_winograd_planes *planes, const channel_vector *channels,
+                               int64_t y, int64_t x) {
   static const float zeros[PF_LANES];
-  const int64_t left = planes->channels - channel;
-  row_reader reader = {.channels = left < PF_LANES ? left : PF_LANES, .ahead = PF_LANES * planes->stride};
-  int64_t nearest = INT64_MAX, farthest = 0;
-  for (int64_t c = 0; c < reader.channels; ++c) {
-    reader.offset[c] = (planes->list == NULL ? channel + c : planes->list[channel + c]) * planes->stride;
-    if (reader.offset[c] < nearest) nearest = reader.offset[c];
-    if (reader.offset[c] > farthest) farthest = reader.offset[c];
-  }
+  row_reader reader = {.channels = channels->channels, .offset = channels->offset, .ahead = PF_LANES * planes->stride};
   int64_t lowest = planes->count, highest = 0;
   PF_UNROLL for (int32_t i = 0; i < rows; ++i) {
     const int64_t line = y + i * planes->step_y, place = planes->first + line * planes->width + x;
@@ -151,7 +163,7 @@ PF_INLINE row_reader read_rows(const int32_t rows, const pf_winograd_planes *pla
   if (x >= 0 && x + PF_LANES <= planes->width) {
     reader.kind = reads_whole;
   } else {
-    const bool goes_on = lowest + nearest >= 0 && highest + farthest + PF_LANES <= planes->count;
+    const bool goes_on = lowest + channels->nearest >= 0 && highest + channels->farthest + PF_LANES <= planes->count;
     reader.kind = goes_on ? reads_masked : reads_careful;
   }
   return reader;
@@ -194,17 +206,17 @@ PF_INLINE void input_columns(const int32_t m, const row_reader *reader, const in
   }
 }
 
-PF_INLINE void transform_input(const int32_t m, const int64_t step_x, const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,
-                               int64_t tiles, const pf_winograd_tiles *result) {
+PF_INLINE void transform_input(const int32_t m, const int64_t step_x, const pf_winograd_planes *planes, int64_t y,
+                               int64_t x, int64_t first, int64_t tiles, const pf_winograd_tiles *result) {
   float strip[6 * strip_row] __attribute__((aligned(64)));
   float *data = result->data;
   while (tiles > 0) {
     const piece p = next_piece(m, m + 2, step_x, first, tiles);
     for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
+      const channel_vector channels = channels_from(planes, channel);
       for (int64_t range = 0; range < p.ranges; ++range) {
         for (int64_t pixel = 0; pixel < p.pixels; pixel += PF_LANES) {
-          const row_reader reader =
-              read_rows(m + 2, planes, y, x + p.column + range * step_x + pixel, channel);
+          const row_reader reader = read_rows(m + 2, planes, &channels, y, x + p.column + range * step_x + pixel);
           float *target = strip + (range * p.phases + pixel) * PF_LANES;
           switch (reader.kind) {
             case reads_whole: input_columns(m, &reader, reads_whole, target); break;
@@ -250,16 +262,18 @@ PF_INLINE void gradient_columns(const int32_t m, const row_reader *reader, const
   }
 }
 
-PF_INLINE void transform_output_gradient(const int32_t m, const int64_t step_x, const pf_winograd_planes *planes, int64_t y, int64_t x,
-                                         int64_t first, int64_t tiles, const pf_winograd_tiles *result) {
+PF_INLINE void transform_output_gradient(const int32_t m, const int64_t step_x, const pf_winograd_planes *planes,
+                                         int64_t y, int64_t x, int64_t first, int64_t tiles,
+                                         const pf_winograd_tiles *result) {
   float strip[4 * strip_row] __attribute__((aligned(64)));
   float *data = result->data;
   while (tiles > 0) {
     const piece p = next_piece(m, m, step_x, first, tiles);
     for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
+      const channel_vector channels = channels_from(planes, channel);
       for (int64_t range = 0; range < p.ranges; ++range) {
         for (int64_t pixel = 0; pixel < p.pixels; pixel += PF_LANES) {
-          const row_reader reader = read_rows(m, planes, y, x + p.column + range * step_x + pixel, channel);
+          const row_reader reader = read_rows(m, planes, &channels, y, x + p.column + range * step_x + pixel);
           float *target = strip + (range * p.phases + pixel) * PF_LANES;
           switch (reader.kind) {
             case reads_whole: gradient_columns(m, &reader, reads_whole, target); break;
@@ -331,8 +345,8 @@ PF_INLINE void output_tile(const int32_t m, const float *point, int64_t point_st
   }
 }
 
-PF_INLINE void transform_output(const int32_t m, const int64_t step_x, const pf_winograd_block *products, const pf_winograd_planes *planes,
-                                int64_t y, int64_t x, int64_t first, int64_t tiles,
+PF_INLINE void transform_output(const int32_t m, const int64_t step_x, const pf_winograd_block *products,
+                                const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first, int64_t tiles,
                                 const pf_winograd_finish *finish) {
   float strip[4 * strip_row] __attribute__((aligned(64)));
   const int64_t step = planes->step_y, most = (planes->height - y + step - 1) / step, rows = most < m ? most : m;

@@ -132,11 +132,20 @@ PF_INLINE void transform_sums(const int32_t m, const float *sums, int64_t point_
   }
 }
 
+typedef uint8_t lane_bytes __attribute__((ext_vector_type(PF_LANES), aligned(1)));
+
 /// The first `count` of a vector's elements; where the mask is 0, +0.0.
 PF_INLINE void store_gradient(int64_t count, const float *values, const uint8_t *mask, bool accumulate,
                               float *gradient) {
   if (mask == NULL && !accumulate) {
     copy_first(count, values, gradient);
+    return;
+  }
+  if (count == PF_LANES) {
+    vector value = load(values);
+    if (accumulate) value += load(gradient);
+    if (mask != NULL) value = __builtin_convertvector(*(const lane_bytes *)mask, integers) != 0 ? value : broadcast(0);
+    store(gradient, value);
     return;
   }
   for (int64_t i = 0; i < count; ++i) {

@@ -182,6 +182,18 @@ static void draw_wide_dilated(ref_random *r, ref_convolution *p) {
   set_image(p, between(r, 1, 26), between(r, 1, 40));
 }
 
+/// So many tiles that their order of summation or the sharing out of their work changes.
+static void draw_many_tiles(ref_random *r, ref_convolution *p) {
+  static const int64_t channels[] = {12, 16, 17, 32};
+  set_channels(p, 1, PICK(r, channels), PICK(r, channels));
+  set_kernel(p, 3, 3);
+  if (ref_random_once_in(r, 3)) set_dilation(p, between(r, 1, 3), between(r, 1, 3));
+  p->padding_top = p->padding_bottom = p->dilation_height;
+  p->padding_left = p->padding_right = p->dilation_width;
+  const int64_t height = between(r, 60, 160);
+  set_image(p, height, between(r, 4000, 12000) / height);
+}
+
 /// Sums longer than a cache block of the inner dimension.
 static void draw_deep(ref_random *r, ref_convolution *p) {
   bool swap = ref_random_once_in(r, 2);
@@ -219,15 +231,17 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
   static const family families[] = {
       {draw_general, 0}, {draw_general, 0}, {draw_general, 0}, {draw_same_3x3, 0}, {draw_same_3x3, 0},
       {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_wide_dilated, 600000}, {draw_wide_dilated, 1500000},
-      {draw_pointwise, 0}, {draw_pointwise, 0}, {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0}, {draw_grouped, 0},
-      {draw_one_dimensional, 0}, {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0},
+      {draw_pointwise, 0}, {draw_pointwise, 0}, {draw_strided_pointwise, 0}, {draw_depthwise, 0},
+      {draw_depthwise, 0}, {draw_grouped, 0}, {draw_one_dimensional, 0}, {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0},
       {draw_stride_over_kernel, 0}, {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}};
-  static const family empty_batch = {draw_empty_batch, 0};
+  static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000};
   ref_random random = ref_random_for(seed, index, 0);
   // Half of the problems are small, so that there can be many; a few are large enough for several blocks and threads.
   static const int64_t work[] = {30000, 30000, 30000, 30000, 30000, 30000, 30000, 30000,
                                  150000, 150000, 150000, 150000, 400000, 400000, 1200000, 4000000};
-  const family family = ref_random_once_in(&random, 64) ? empty_batch : PICK(&random, families);
+  const family family = ref_random_once_in(&random, 64)    ? empty_batch
+                        : ref_random_once_in(&random, 128) ? many_tiles
+                                                           : PICK(&random, families);
   int64_t most_work = PICK(&random, work);
   if (most_work < family.least_work) most_work = family.least_work;
   for (;;) {

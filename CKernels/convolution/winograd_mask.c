@@ -1,0 +1,152 @@
+// A masked weight gradient where Winograd's algorithm runs without a mask. What the mask leaves decides:
+//   few elements frozen     everything is computed, and the mask selects what is stored;
+//   filters, channels gone  Winograd's algorithm for those that are left;
+//   one tap left            where that tap reads the input as it is, a 1x1 kernel's gradient;
+//   few elements left       the direct algorithm, which computes no others.
+
+#include "convolution/plan.h"
+#include "convolution/winograd.h"
+
+#include <string.h>
+
+enum { taps = 9 };
+
+// The share of frozen elements up to which looking for structure can't pay.
+static const double least_frozen = 1.0 / 16;
+// The direct algorithm's time for one of few scattered elements, over that for one of all.
+static const double scattered_cost = 4;
+
+/// What a mask leaves.
+typedef struct remainder {
+  pf_winograd_selection selection;
+  double most_work;  // of the elements, if each filter that is left needed what any does
+  int32_t tap;       // the only one that is left, or -1
+} remainder;
+
+static int64_t lists_bytes(const pf_convolution2d *p) {
+  return pf_aligned_bytes((p->input_channels + p->output_channels) * (int64_t)sizeof(int32_t));
+}
+
+int64_t pf_winograd_mask_bytes(const pf_convolution2d *p) {
+  const int64_t scan = lists_bytes(p) + p->input_channels / p->groups * taps + p->output_channels / p->groups;
+  const int64_t tap = p->output_channels * (p->input_channels / p->groups) * ((int64_t)sizeof(float) + 1);
+  return pf_aligned_bytes(pf_maximum_of(scan, tap));
+}
+
+/// Lists the places of `count` rows of `width` bytes, first those of rows that aren't all 0; returns how many these are.
+static int64_t list_first(const uint8_t *bytes, int64_t count, int64_t width, int32_t *list) {
+  int64_t first = 0, last = count;
+  for (int64_t k = 0; k < count; ++k) {
+    uint8_t any = 0;
+    for (int64_t i = 0; i < width; ++i) any |= bytes[k * width + i];
+    if (any != 0) {
+      list[first++] = (int32_t)k;
+    } else {
+      list[--last] = (int32_t)k;
+    }
+  }
+  return first;
+}
+
+/// Reads a mask; `memory` is a block of pf_winograd_mask_bytes, in which the lists stay.
+static remainder read_mask(const pf_convolution2d *p, const uint8_t *mask, char *memory) {
+  const int64_t channels = p->input_channels / p->groups, outputs = p->output_channels / p->groups;
+  const int64_t filter = channels * taps;
+  int32_t *channel_list = (int32_t *)memory, *output_list = channel_list + p->input_channels;
+  uint8_t *elements = (uint8_t *)memory + lists_bytes(p), *filters = elements + filter;
+  remainder result = {.selection = {.channel_list = channel_list, .output_list = output_list}, .tap = -1};
+  int32_t tap_count = 0;
+  uint8_t by_tap[taps] = {0};
+  for (int64_t group = 0; group < p->groups; ++group) {
+    memset(elements, 0, (size_t)filter);
+    for (int64_t o = 0; o < outputs; ++o, mask += filter) {
+      uint8_t any = 0;
+      for (int64_t k = 0; k < filter; ++k) {
+        elements[k] |= mask[k];
+        any |= mask[k];
+      }
+      filters[o] = any;
+    }
+    int64_t needed = 0;
+    for (int64_t k = 0; k < filter; ++k) {
+      needed += elements[k] != 0;
+      by_tap[k % taps] |= elements[k];
+    }
+    const int64_t group_channels = list_first(elements, channels, taps, channel_list + group * channels);
+    const int64_t group_outputs = list_first(filters, outputs, 1, output_list + group * outputs);
+    result.selection.channels = pf_maximum_of(result.selection.channels, group_channels);
+    result.selection.outputs = pf_maximum_of(result.selection.outputs, group_outputs);
+    result.most_work += (double)needed * (double)group_outputs / ((double)filter * (double)outputs * (double)p->groups);
+  }
+  for (int32_t i = 0; i < taps; ++i) {
+    if (by_tap[i] == 0) continue;
+    result.tap = i;
+    tap_count += 1;
+  }
+  if (tap_count != 1) result.tap = -1;
+  return result;
+}
+
+/// Whether a tap reads just the input's planes, element by element of the output.
+static bool reads_input(const pf_convolution2d *p, int32_t tap) {
+  return p->padding_top == tap / 3 * p->dilation_height && p->padding_left == tap % 3 * p->dilation_width &&
+         p->padding_top + p->padding_bottom == 2 * p->dilation_height &&
+         p->padding_left + p->padding_right == 2 * p->dilation_width;
+}
+
+pf_convolution2d pf_winograd_tap_problem(const pf_convolution2d *problem) {
+  pf_convolution2d pointwise = *problem;
+  pointwise.kernel_height = pointwise.kernel_width = pointwise.dilation_height = pointwise.dilation_width = 1;
+  pointwise.padding_top = pointwise.padding_bottom = pointwise.padding_left = pointwise.padding_right = 0;
+  return pointwise;
+}
+
+/// The gradient of one tap of each kernel, which reads the input as it is; the others are frozen.
+static pf_status tap_gradient(const pf_context *context, const pf_convolution2d *p, int32_t tap, const float *input,
+                              const float *output_gradient, const uint8_t *mask, pf_writing writing,
+                              float *weight_gradient, char *memory) {
+  const int64_t kernels = p->output_channels * (p->input_channels / p->groups);
+  float *values = (float *)memory;
+  uint8_t *tap_mask = (uint8_t *)(values + kernels);
+  for (int64_t k = 0; k < kernels; ++k) tap_mask[k] = mask[k * taps + tap];
+  const pf_convolution2d pointwise = pf_winograd_tap_problem(p);
+  PF_TRY(pf_convolution2d_weight_gradient(context, &pointwise, input, output_gradient, tap_mask, pf_overwrite, values));
+  for (int64_t k = 0; k < kernels; ++k, weight_gradient += taps) {
+    const float before = writing == pf_accumulate ? weight_gradient[tap] : 0.0f;
+    memset(weight_gradient, 0, taps * sizeof(float));
+    weight_gradient[tap] = tap_mask[k] == 0 ? 0.0f : writing == pf_accumulate ? before + values[k] : values[k];
+  }
+  return pf_ok;
+}
+
+pf_status pf_winograd_masked_gradient(const pf_context *context, const pf_settings *settings,
+                                      const pf_convolution2d *problem, int32_t tile, const float *input,
+                                      const float *output_gradient, const uint8_t *mask, int64_t frozen,
+                                      pf_writing writing, float *weight_gradient, bool *done) {
+  const int64_t channels = problem->input_channels / problem->groups;
+  const int64_t outputs = problem->output_channels / problem->groups;
+  const double count = (double)problem->output_channels * (double)channels * taps;
+  *done = true;
+  if ((double)frozen <= least_frozen * count) {
+    return pf_winograd_weight_gradient(settings, problem, tile, input, output_gradient, frozen == 0 ? NULL : mask, NULL,
+                                       writing, weight_gradient);
+  }
+  char *memory = pf_memory_allocate((size_t)pf_winograd_mask_bytes(problem));
+  PF_REQUIRE(memory != NULL, pf_error_memory);
+  const remainder left = read_mask(problem, mask, memory);
+  const double scattered = scattered_cost * (1 - (double)frozen / count);
+  const double direct = left.most_work < scattered ? left.most_work : scattered;
+  pf_status status = pf_ok;
+  if (left.tap >= 0 && reads_input(problem, left.tap)) {
+    status = tap_gradient(context, problem, left.tap, input, output_gradient, mask, writing, weight_gradient, memory);
+  } else if (direct < pf_plan_masked_winograd(settings, problem, (pf_algorithm)tile, left.selection.channels,
+                                              left.selection.outputs)) {
+    *done = false;
+  } else {
+    const bool all = left.selection.channels == channels && left.selection.outputs == outputs;
+    status = pf_winograd_weight_gradient(settings, problem, tile, input, output_gradient, mask,
+                                         all ? NULL : &left.selection, writing, weight_gradient);
+  }
+  pf_memory_release(memory);
+  return status;
+}
