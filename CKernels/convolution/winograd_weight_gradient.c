@@ -4,8 +4,8 @@
 // Sums are in an order that the shape alone decides: tiles are cut into chunks and these into blocks; the products of a
 // block are summed in registers, blocks into the chunk's sums, chunks at the end. (Many partial sums also keep the error
 // of long sums small.) Three ways to share out the work:
-//   by chunk    Many tiles, few weights. A thread takes a chunk, transforms block after block into its own cache and adds
-//               to the chunk's own sums. A last step adds up the chunks and transforms back.
+//   by chunk    Many tiles, or many groups, of few weights. A thread takes a chunk, transforms block after block into its
+//               own cache and adds to the chunk's own sums. A last step adds up the chunks and transforms back.
 //   by point    Many tiles, many weights. There is one chunk. Tiles are transformed first; a thread takes a point, and the
 //               sums of some outputs at that point stay in its cache for all tiles. A last step transforms back.
 //   by weights  Few tiles. There is one chunk. Tiles are transformed first; a thread takes a block of weights, and
@@ -22,6 +22,8 @@ enum {
   // Tiles that make a chunk, and the most chunks.
   chunk_tiles = 256,
   most_chunks = 8,
+  // Groups that share out the work well enough when each has but one chunk.
+  many_groups = 8,
   // Floats of a chunk's sums up to which chunks have their own.
   private_sums = 700 << 10,
   // Floats of all transformed tiles at a time, when these come first, and channels that are transformed at a time.
@@ -89,9 +91,9 @@ static void plan(const pf_settings *settings, const pf_convolution2d *p, int32_t
   const int64_t all_sums = points * g->all_outputs * g->all_channels;
   g->channel_step = g->lanes;
   g->item_blocks = 1;
-  if (all_sums <= private_sums && tiles >= 2 * chunk_tiles) {
+  if (all_sums <= private_sums && (tiles >= 2 * chunk_tiles || p->groups >= many_groups)) {
     g->sharing = by_chunk;
-    g->chunks = pf_minimum_of(most_chunks, tiles / chunk_tiles);
+    g->chunks = pf_maximum_of(1, pf_minimum_of(most_chunks, tiles / chunk_tiles));
     g->batch_tiles = block_tiles;
   } else {
     const int64_t rows = pf_winograd_point_stride(g->all_channels) +
