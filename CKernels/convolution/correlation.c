@@ -2,151 +2,6 @@
 
 #include "convolution/correlation_planes.h"
 
-// MARK: Plan
-
-enum {
-  frame_budget = 80 << 10,   // floats of a block's frame: a good part of a core's second-level cache
-  panel_budget = 64 << 10,   // floats of packed columns
-  packed_block_columns = 512,  // grid points of a block whose columns are packed: few are lost to a partial tile
-};
-
-/// The costs below count vectors handled in the time of one multiply-add.
-static const double packing_cost = 4, scattering_cost = 4;
-
-static int64_t balanced(int64_t extent, int64_t most) {
-  return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
-}
-
-static int64_t frame_floats(const pf_correlation_plan *plan) {
-  return plan->problem.channels * plan->frame.channel_stride;
-}
-
-static int64_t packed_weight_bytes(const pf_correlation_plan *plan) {
-  return pf_aligned_bytes(plan->problem.groups * plan->problem.outputs * plan->inner * (int64_t)sizeof(float));
-}
-
-/// Blocks of single images whose frame fits the budget, as many rows as do, columns cut only where one row doesn't.
-static void shape_direct(pf_correlation_plan *plan) {
-  pf_frame *frame = &plan->frame;
-  const int64_t width = frame->x.grid, height = frame->y.grid, tile = plan->kernels->tile_columns;
-  int64_t columns = width;
-  pf_frame_shape(frame, 1, 1, columns, tile);
-  while (frame_floats(plan) > frame_budget && columns > 2 * tile) {
-    columns = pf_round_up(pf_ceiling_divide(columns, 2), tile);
-    pf_frame_shape(frame, 1, 1, columns, tile);
-  }
-  const int64_t single = frame_floats(plan);
-  int64_t rows = 1;
-  if (height > 1) {
-    pf_frame_shape(frame, 1, 2, columns, tile);
-    const int64_t more = pf_maximum_of(frame_floats(plan) - single, 1);
-    rows = 1 + pf_maximum_of(0, (frame_budget - single) / more);
-  }
-  pf_frame_shape(frame, 1, balanced(height, pf_minimum_of(rows, height)), columns, tile);
-}
-
-/// Blocks of about packed_block_columns grid points.
-static void shape_packed(pf_correlation_plan *plan) {
-  pf_frame *frame = &plan->frame;
-  const int64_t width = frame->x.grid, height = frame->y.grid, tile = plan->kernels->tile_columns;
-  const int64_t images = pf_maximum_of(1, packed_block_columns / (width * height));
-  if (images > 1) {
-    pf_frame_shape(frame, balanced(pf_maximum_of(plan->problem.images, 1), images), height, width, tile);
-  } else if (width <= packed_block_columns) {
-    pf_frame_shape(frame, 1, balanced(height, packed_block_columns / width), width, tile);
-  } else {
-    pf_frame_shape(frame, 1, 1, packed_block_columns, tile);
-  }
-}
-
-static void count_blocks(pf_correlation_plan *plan) {
-  const pf_frame *frame = &plan->frame;
-  plan->blocks_images = pf_ceiling_divide(plan->problem.images, frame->most.images);
-  plan->blocks_y = pf_ceiling_divide(frame->y.grid, frame->most.rows);
-  plan->blocks_x = pf_ceiling_divide(frame->x.grid, frame->most.columns);
-}
-
-static int64_t block_points(const pf_correlation_plan *plan) {
-  const pf_block *block = &plan->frame.most;
-  return plan->packed ? block->images * block->rows * block->columns : pf_frame_span(&plan->frame, block);
-}
-
-/// The time of a group's tiles over one image, in vector multiply-adds.
-static double cost(const pf_correlation_plan *plan) {
-  const double tiles = (double)pf_ceiling_divide(block_points(plan), plan->kernels->tile_columns);
-  const double blocks = (double)(plan->blocks_images * plan->blocks_y * plan->blocks_x);
-  const double inner = (double)plan->inner, outputs = (double)plan->problem.outputs;
-  const double column = plan->packed ? inner * (outputs + packing_cost) : inner * outputs + outputs * scattering_cost;
-  return blocks * tiles * column;
-}
-
-pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlation *problem,
-                                 pf_correlation_plan *plan) {
-  *plan = (pf_correlation_plan){.problem = *problem, .kernels = settings->kernels};
-  pf_correlation *p = &plan->problem;
-  p->weight_first += pf_axis_trim(&p->y) * p->weight_y;
-  p->weight_first += pf_axis_trim(&p->x) * p->weight_x;
-  if (p->y.taps == 0 || p->x.taps == 0) p->y.taps = p->x.taps = 0;
-  plan->inner = p->channels * p->y.taps * p->x.taps;
-
-  plan->in_place = p->y.taps == 1 && p->x.taps == 1 && p->y.step == 1 && p->x.step == 1 && p->y.first == 0 &&
-                   p->x.first == 0 && p->y.source == p->y.grid && p->x.source == p->x.grid && p->result_x == 1 &&
-                   p->result_y == p->x.grid;
-  if (plan->in_place) {
-    p->x.source = p->x.grid = p->x.grid * p->y.grid;
-    p->y.source = p->y.grid = 1;
-  }
-  plan->frame.y = p->y;
-  plan->frame.x = p->x;
-  PF_TRY(pf_frame_analyse(&plan->frame, p->channels));
-  plan->planes = pf_correlation_planes_suit(plan);
-  if (plan->planes) {
-    pf_correlation_planes_prepare(settings, plan);
-    return pf_ok;
-  }
-
-  shape_direct(plan);
-  count_blocks(plan);
-  if (plan->inner > 0) {
-    const pf_correlation_plan direct = *plan;
-    plan->packed = true;
-    shape_packed(plan);
-    count_blocks(plan);
-    if (!plan->in_place && cost(&direct) <= cost(plan)) *plan = direct;
-  }
-
-  const int64_t tile = plan->kernels->tile_columns;
-  plan->tiles = pf_ceiling_divide(p->outputs, plan->kernels->tile_rows);
-  plan->most_column_tiles = pf_ceiling_divide(block_points(plan), tile);
-  plan->most_segments = plan->most_column_tiles + plan->frame.most.images * plan->frame.most.rows;
-  plan->panel_tiles = 0;
-  if (plan->packed) {
-    const int64_t affordable = pf_maximum_of(1, panel_budget / (plan->inner * tile));
-    plan->panel_tiles = pf_minimum_of(affordable, plan->most_column_tiles);
-  }
-
-  const int64_t blocks = plan->blocks_images * plan->blocks_y * plan->blocks_x * p->groups;
-  const double operations = 2.0 * (double)plan->inner * (double)p->outputs * (double)block_points(plan);
-  // Few blocks: several threads share one, each with tiles of its own.
-  plan->tile_parts = 1;
-  if (blocks < 2 * settings->threads) {
-    plan->tile_parts = pf_minimum_of(plan->tiles, pf_ceiling_divide(2 * settings->threads, pf_maximum_of(blocks, 1)));
-  }
-  plan->parts = pf_parallel_parts(settings, blocks * plan->tile_parts, operations / (double)plan->tile_parts);
-
-  const int64_t frame_size = plan->in_place ? 0 : frame_floats(plan);
-  const int64_t panel_size = plan->panel_tiles * plan->inner * tile;
-  const int64_t floats = frame_size + panel_size + plan->kernels->tile_rows * tile;
-  const int64_t segments = plan->most_segments * (int64_t)sizeof(pf_segment);
-  const int64_t indices = (plan->most_column_tiles + 1) * (int64_t)sizeof(int64_t);
-  plan->scratch_bytes = pf_aligned_bytes(floats * (int64_t)sizeof(float) + segments + indices);
-  plan->workspace_bytes = plan->parts * plan->scratch_bytes + packed_weight_bytes(plan) +
-                          3 * plan->inner * (int64_t)sizeof(int64_t);
-  return pf_ok;
-}
-
-// MARK: Run
-
 /// What all threads share.
 typedef struct pf_correlation_run_state {
   const pf_correlation_plan *plan;
@@ -155,28 +10,30 @@ typedef struct pf_correlation_run_state {
   float *result;
   float *packed_weight;            // by group, tile of outputs: inner x rows of the tile
   const int64_t *weight_offsets;   // by k
-  const int64_t *frame_offsets;    // by k
-  const int64_t *panel_offsets;    // by k
+  const int64_t *frame_offsets;    // by k, from the first channel of k's step on
+  const int64_t *panel_offsets;    // by k of a step
   char *scratch;                   // scratch_bytes a part
 } run_state;
 
 /// What one thread holds.
 typedef struct scratch {
-  float *frame, *panel, *tile;
+  float *frame, *sums, *panels;
   pf_segment *segments;
   int64_t *first_segment;  // by column tile, and the end
   int64_t column_tiles;
+  pf_block filled;         // what the frame holds, if it holds any channels
+  int64_t filled_channels, filled_group;
 } scratch;
 
 static scratch scratch_of(const run_state *state, int32_t part) {
   const pf_correlation_plan *plan = state->plan;
-  const int64_t tile = plan->kernels->tile_columns;
+  char *end = state->scratch + (part + 1) * plan->scratch_bytes;
   scratch s = {0};
   s.frame = (float *)(state->scratch + part * plan->scratch_bytes);
-  s.panel = s.frame + (plan->in_place ? 0 : frame_floats(plan));
-  s.tile = s.panel + plan->panel_tiles * plan->inner * tile;
-  s.segments = (pf_segment *)(s.tile + plan->kernels->tile_rows * tile);
-  s.first_segment = (int64_t *)(s.segments + plan->most_segments);
+  s.sums = s.frame + (plan->in_place ? 0 : plan->channel_step * plan->frame.channel_stride);
+  s.panels = s.sums + plan->sums_floats;
+  s.segments = (pf_segment *)end - plan->most_segments;
+  s.first_segment = (int64_t *)s.segments - (plan->most_column_tiles + 1);
   return s;
 }
 
@@ -199,11 +56,12 @@ static void find_segments(const pf_correlation_plan *plan, const pf_block *block
   const pf_correlation *p = &plan->problem;
   const int64_t tile = plan->kernels->tile_columns;
   const int64_t image_pitch =
-      plan->in_place ? p->groups * p->channels * p->x.source : plan->frame.image_pitch;
+      plan->in_place ? p->groups * p->channels * p->y.source * p->x.source : plan->frame.image_pitch;
+  const int64_t pitch = plan->in_place ? p->x.source : plan->frame.pitch;
   int64_t segment = 0, tiles = 0, points = 0;
   for (int64_t i = 0; i < block->images; ++i) {
     for (int64_t y = 0; y < block->rows; ++y) {
-      const int64_t grid = i * image_pitch + y * plan->frame.pitch;
+      const int64_t grid = i * image_pitch + y * pitch;
       const int64_t result = (block->image + i) * p->result_image + p->result_first +
                              (block->row + y) * p->result_y + block->column * p->result_x;
       int64_t done = 0;
@@ -233,83 +91,183 @@ static void find_segments(const pf_correlation_plan *plan, const pf_block *block
   s->column_tiles = tiles;
 }
 
-/// One register tile: `rows` outputs from `output` on, column tile `t`.
+/// A step of the inner dimension: channels first ..< first + channels.
+typedef struct inner_step {
+  int64_t first, channels;
+  int64_t k, inner;  // its part of the inner dimension
+  bool last;
+  int64_t ahead;  // floats from what it reads to what is read next, in place
+} inner_step;
+
+/// Whether a column tile is a single run of the frame, as wide as the tile.
+static bool is_whole(const pf_segment *segments, int64_t count, int64_t tile) {
+  const pf_segment *last = segments + count - 1;
+  return last->column + last->length == tile && last->frame - segments->frame == last->column;
+}
+
+/// One register tile: `rows` outputs from `output` on, column tile `t`, one step of its sum. `panel` holds its columns
+/// where they are packed; `ahead` is the kernel's.
 static void run_tile(const run_state *state, const scratch *s, int64_t group, int64_t output, int64_t rows,
-                     const float *columns, const int64_t *offsets, int64_t t) {
+                     const inner_step *step, const float *frame, const float *panel, int64_t t, int64_t ahead) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
-  const int64_t tile = plan->kernels->tile_columns;
-  const int64_t channel = group * p->outputs + output;
-  const float *weight = state->packed_weight + channel * plan->inner;
-  const float *bias = state->bias == NULL ? NULL : state->bias + channel;
-  float *result = state->result + channel * p->result_plane;
+  const int64_t tile = plan->kernels->tile_columns, lanes = plan->kernels->lanes;
   const pf_segment *segments = s->segments + s->first_segment[t];
   const int64_t count = s->first_segment[t + 1] - s->first_segment[t];
-  const pf_tile_kernel kernel = plan->kernels->tile[rows];
-  if (count == 1 && segments->length == tile && p->result_x == 1) {
-    kernel(plan->inner, weight, columns, offsets, bias, result + segments->result, p->result_plane,
-           state->accumulate ? pf_tile_add : pf_tile_store);
-  } else if (count > 0) {
-    kernel(plan->inner, weight, columns, offsets, bias, s->tile, tile, pf_tile_store);
-    plan->kernels->scatter_tile(rows, s->tile, segments, count, result, p->result_plane, p->result_x,
-                                state->accumulate);
+  if (count == 0) return;
+  const int64_t channel = group * p->outputs + output;
+  const float *weight = state->packed_weight + channel * plan->inner + step->k * rows;
+  const float *bias = state->bias == NULL ? NULL : state->bias + channel;
+  float *result = state->result + channel * p->result_plane;
+  const bool whole = is_whole(segments, count, tile);
+  const bool waits = plan->channel_step < p->channels;
+  const int64_t *offsets = state->frame_offsets + step->k;
+  const float *columns = frame + t * tile;
+  if (plan->packed && whole) {
+    columns = frame + segments->frame;
+  } else if (plan->packed) {
+    offsets = state->panel_offsets;
+    columns = panel;
+  }
+  const int64_t used = segments[count - 1].column + segments[count - 1].length;
+  const pf_tile_kernel kernel = used <= lanes ? plan->kernels->thin_tile[rows] : plan->kernels->tile[rows];
+  pf_tile_mode mode = step->k > 0 ? pf_tile_continue : pf_tile_store;
+  if (whole && count == 1 && p->result_x == 1 && !(state->accumulate && waits)) {
+    if (state->accumulate) mode = pf_tile_add;
+    kernel(step->inner, weight, columns, offsets, ahead, bias, result + segments->result, p->result_plane, mode);
+    return;
+  }
+  float *sums = waits ? s->sums + (t * p->outputs + output) * tile : s->sums;
+  kernel(step->inner, weight, columns, offsets, ahead, bias, sums, tile, mode);
+  if (step->last) {
+    const pf_scatter_mode scatter = state->accumulate ? pf_scatter_add : p->pad ? pf_scatter_pad : pf_scatter_store;
+    plan->kernels->scatter_tile(rows, sums, segments, count, result, p->result_plane, p->result_x, scatter);
   }
 }
 
-static void run_block(const run_state *state, const scratch *s, int64_t group, const float *frame, int64_t tile_begin,
-                      int64_t tile_end) {
+/// Packs the column tiles of a block that aren't whole. `behind` floats follow what the step's last channel reads.
+static void pack_tiles(const run_state *state, const scratch *s, const inner_step *step, const float *frame,
+                       int64_t behind) {
+  const pf_correlation_plan *plan = state->plan;
+  const int64_t tile = plan->kernels->tile_columns, missing = plan->kernels->lanes - 1 - behind;
+  // The last channels of a source in place end too near to its end for whole vectors.
+  const int64_t plane = plan->problem.y.source * plan->problem.x.source;
+  const int64_t careful = missing <= 0 ? 0 : pf_minimum_of(step->inner, pf_ceiling_divide(missing, plane));
+  const int64_t *offsets = state->frame_offsets + step->k;
+  float *panel = s->panels;
+  for (int64_t t = 0; t < s->column_tiles; ++t) {
+    const pf_segment *segments = s->segments + s->first_segment[t];
+    const int64_t count = s->first_segment[t + 1] - s->first_segment[t], most = step->inner - careful;
+    if (is_whole(segments, count, tile)) continue;
+    plan->kernels->pack_columns(most, offsets, frame, segments, count, true, panel);
+    plan->kernels->pack_columns(careful, offsets + most, frame, segments, count, false, panel + most * tile);
+    panel += plan->panel_floats;
+  }
+}
+
+static void run_step(const run_state *state, const scratch *s, int64_t group, const inner_step *step,
+                     const float *frame, int64_t tile_begin, int64_t tile_end) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
-  const int64_t tile = plan->kernels->tile_columns;
-  const int64_t step = plan->packed ? plan->panel_tiles : s->column_tiles;
-  for (int64_t first = 0; first < s->column_tiles; first += step) {
-    const int64_t last = pf_minimum_of(first + step, s->column_tiles);
-    if (plan->packed) {
-      plan->kernels->pack_columns(plan->inner, state->frame_offsets, frame, s->segments, s->first_segment + first,
-                                  last - first, !plan->in_place, s->panel);
-    }
-    for (int64_t i = tile_begin; i < tile_end; ++i) {
-      const int64_t output = pf_piece_begin(p->outputs, i, plan->tiles);
-      const int64_t rows = pf_piece_begin(p->outputs, i + 1, plan->tiles) - output;
-      for (int64_t t = first; t < last; ++t) {
-        if (plan->packed) {
-          run_tile(state, s, group, output, rows, s->panel + (t - first) * plan->inner * tile, state->panel_offsets, t);
-        } else {
-          run_tile(state, s, group, output, rows, frame + t * tile, state->frame_offsets, t);
-        }
-      }
+  const int64_t tile = plan->kernels->tile_columns, tiles = tile_end - tile_begin;
+  for (int64_t i = tile_begin; i < tile_end; ++i) {
+    const int64_t output = pf_piece_begin(p->outputs, i, plan->tiles);
+    const int64_t rows = pf_piece_begin(p->outputs, i + 1, plan->tiles) - output;
+    const float *panel = s->panels;
+    // What is read next comes into the second-level cache evenly, a part while each tile of outputs runs.
+    const int64_t fetch_begin = pf_piece_begin(s->column_tiles, i - tile_begin, tiles);
+    const int64_t fetch_end = pf_piece_begin(s->column_tiles, i - tile_begin + 1, tiles);
+    for (int64_t t = 0; t < s->column_tiles; ++t) {
+      const int64_t ahead = fetch_begin <= t && t < fetch_end ? step->ahead : 0;
+      run_tile(state, s, group, output, rows, step, frame, panel, t, ahead);
+      const int64_t first = s->first_segment[t];
+      if (!is_whole(s->segments + first, s->first_segment[t + 1] - first, tile)) panel += plan->panel_floats;
     }
   }
 }
 
-/// Items: blocks, in each the groups, in each the parts of the tiles.
+/// An item of the run: a part of the tiles of a group of a block.
+typedef struct item {
+  pf_block block;
+  int64_t group, tile_part;
+} item;
+
+/// Items: rows and columns of blocks, in each the images, in each the groups, in each the parts of the tiles.
+static item item_of(const pf_correlation_plan *plan, int64_t index) {
+  const int64_t places = plan->blocks_y * plan->blocks_x;
+  item next = {.tile_part = index % plan->tile_parts};
+  index /= plan->tile_parts;
+  next.group = index % plan->problem.groups;
+  index /= plan->problem.groups;
+  next.block = pf_correlation_block(plan, index % plan->blocks_images * places + index / plan->blocks_images);
+  return next;
+}
+
+/// Where an item's source begins.
+static const float *source_of(const run_state *state, const item *item) {
+  const pf_correlation *p = &state->plan->problem;
+  const int64_t plane = p->y.source * p->x.source;
+  return state->source + (item->block.image * p->groups + item->group) * p->channels * plane +
+         (state->plan->in_place ? item->block.row * p->x.source + item->block.column : 0);
+}
+
+static bool is_same_place(const pf_block *a, const pf_block *b) {
+  return a->row == b->row && a->rows == b->rows && a->column == b->column && a->columns == b->columns &&
+         a->images == b->images;
+}
+
+/// Fills the frame with the channels of a step.
+static void fill_frame(const run_state *state, scratch *s, const item *item, const inner_step *step) {
+  const pf_correlation_plan *plan = state->plan;
+  const pf_correlation *p = &plan->problem;
+  const int64_t plane = p->y.source * p->x.source;
+  const bool zeroed = is_same_place(&s->filled, &item->block) && step->channels <= s->filled_channels;
+  if (zeroed && s->filled.image == item->block.image && s->filled_group == item->group &&
+      plan->channel_step == p->channels) {
+    return;
+  }
+  pf_frame_fill(&plan->frame, plan->kernels, &item->block, step->channels,
+                state->source + (item->group * p->channels + step->first) * plane, p->groups * p->channels * plane,
+                zeroed, s->frame);
+  if (!zeroed) s->filled_channels = step->channels;
+  s->filled = item->block;
+  s->filled_group = item->group;
+}
+
 static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run_state *state = argument;
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
   scratch s = scratch_of(state, part);
-  pf_block block = {0};
-  int64_t block_index = -1, filled = -1;
-  const int64_t source_plane = p->y.source * p->x.source;
-  const int64_t source_image = p->groups * p->channels * source_plane;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t tile_part = item % plan->tile_parts, block_group = item / plan->tile_parts;
-    const int64_t group = block_group % p->groups;
-    if (block_group / p->groups != block_index) {
-      block_index = block_group / p->groups;
-      block = pf_correlation_block(plan, block_index);
-      find_segments(plan, &block, &s);
+  const int64_t plane = p->y.source * p->x.source, taps = p->y.taps * p->x.taps;
+  item now = {0}, next = item_of(plan, begin);
+  for (int64_t index = begin; index < end; ++index) {
+    const pf_block before = now.block;
+    now = next;
+    if (index + 1 < end) next = item_of(plan, index + 1);
+    if (index == begin || before.image != now.block.image || !is_same_place(&before, &now.block)) {
+      find_segments(plan, &now.block, &s);
     }
-    const float *source = state->source + group * p->channels * source_plane;
-    const float *frame = s.frame;
-    if (plan->in_place) {
-      frame = source + block.image * source_image + block.column;
-    } else if (block_group != filled) {
-      pf_frame_fill(&plan->frame, plan->kernels, &block, p->channels, source, source_image, false, s.frame);
-      filled = block_group;
+    for (int64_t first = 0; first == 0 || first < p->channels; first += plan->channel_step) {
+      inner_step step = {.first = first, .channels = pf_minimum_of(plan->channel_step, p->channels - first)};
+      step.k = first * taps;
+      step.inner = step.channels * taps;
+      step.last = first + step.channels == p->channels;
+      const float *frame = s.frame;
+      int64_t behind = plan->kernels->lanes;
+      if (plan->in_place) {
+        frame = source_of(state, &now) + first * plane;
+        step.ahead = step.last ? source_of(state, &next) - frame : step.channels * plane;
+        behind = (p->images * p->groups * p->channels - step.channels + 1) * plane - (frame - state->source) -
+                 (now.block.images - 1) * p->groups * p->channels * plane - (now.block.rows - 1) * p->x.source -
+                 now.block.columns;
+      } else {
+        fill_frame(state, &s, &now, &step);
+      }
+      if (plan->packed) pack_tiles(state, &s, &step, frame, behind);
+      run_step(state, &s, now.group, &step, frame, pf_piece_begin(plan->tiles, now.tile_part, plan->tile_parts),
+               pf_piece_begin(plan->tiles, now.tile_part + 1, plan->tile_parts));
     }
-    run_block(state, &s, group, frame, pf_piece_begin(plan->tiles, tile_part, plan->tile_parts),
-              pf_piece_begin(plan->tiles, tile_part + 1, plan->tile_parts));
   }
 }
 
@@ -333,11 +291,12 @@ static void fill_offsets(const pf_correlation_plan *plan, int64_t *weight, int64
   const pf_correlation *p = &plan->problem;
   int64_t k = 0;
   for (int64_t c = 0; c < p->channels; ++c) {
+    const int64_t channel = c % plan->channel_step;
     for (int64_t i = 0; i < p->y.taps; ++i) {
       for (int64_t j = 0; j < p->x.taps; ++j, ++k) {
         weight[k] = p->weight_first + c * p->weight_channel + i * p->weight_y + j * p->weight_x;
-        frame[k] = plan->in_place ? c * p->x.source
-                                  : c * plan->frame.channel_stride + pf_frame_offset(&plan->frame, i, j);
+        frame[k] = plan->in_place ? channel * p->y.source * p->x.source
+                                  : channel * plan->frame.channel_stride + pf_frame_offset(&plan->frame, i, j);
         panel[k] = k * plan->kernels->tile_columns;
       }
     }
@@ -364,7 +323,7 @@ void pf_correlation_run(const pf_correlation_plan *plan, const float *source, co
   };
   char *next = workspace + plan->parts * plan->scratch_bytes;
   state.packed_weight = (float *)next;
-  next += packed_weight_bytes(plan);
+  next += plan->packed_weight_bytes;
   int64_t *weight_offsets = (int64_t *)next;
   int64_t *frame_offsets = weight_offsets + plan->inner, *panel_offsets = frame_offsets + plan->inner;
   fill_offsets(plan, weight_offsets, frame_offsets, panel_offsets);

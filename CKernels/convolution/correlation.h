@@ -22,6 +22,7 @@ typedef struct pf_correlation {
   // result[n, g * outputs + o, y, x] = result[n * result_image + (g * outputs + o) * result_plane + result_first +
   //                                           y * result_y + x * result_x]
   int64_t result_image, result_plane, result_first, result_y, result_x;
+  bool pad;  // with result_x 2: an element that is overwritten has a zero behind it
 } pf_correlation;
 
 /// How a correlation runs: chosen from its shape, the kernels and the thread count; no result depends on it.
@@ -29,13 +30,15 @@ typedef struct pf_correlation_plan {
   pf_correlation problem;  // with the taps that read nothing dropped
   const pf_kernels *kernels;
   pf_frame frame;
-  bool in_place;      // 1x1, stride 1, no padding: the source is the frame, its planes seen as single rows
-  bool packed;        // columns are packed from the frame
+  bool in_place;      // 1x1, stride 1, no padding: the source is the frame, its planes seen as single rows if the result's are
+  bool packed;        // tiles are points of the result, packed from the frame where they lie apart in it
   bool planes;        // each result channel by itself: correlation_planes.h
   int64_t inner;      // channels * taps
   int64_t tiles;      // of result channels, in a group
   int64_t tile_parts;  // pieces that the tiles of one block are cut into
-  int64_t panel_tiles;  // column tiles packed at a time
+  int64_t channel_step;  // channels whose part of all sums of a block is taken at a time
+  int64_t panel_floats;  // of a packed column tile
+  int64_t sums_floats;   // of the sums that aren't in the result
   int64_t blocks_y, blocks_x, blocks_images;
   int64_t most_segments, most_column_tiles;  // of a block
   int32_t parts;                             // of the threads
@@ -45,6 +48,7 @@ typedef struct pf_correlation_plan {
   int64_t staged;    // floats of a result that waits to be scattered
 
   int64_t scratch_bytes;                     // of a part
+  int64_t packed_weight_bytes;
   int64_t workspace_bytes;                   // in all
 } pf_correlation_plan;
 

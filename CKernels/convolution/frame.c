@@ -105,29 +105,32 @@ int64_t pf_frame_span(const pf_frame *frame, const pf_block *block) {
   return (block->images - 1) * frame->image_pitch + (block->rows - 1) * frame->pitch + block->columns;
 }
 
+/// How the rows of a phase are copied.
 typedef struct row_copy {
-  int64_t columns;  // to copy
-  int64_t skip;     // zeros in front of them
-  int64_t offset;   // of the first one in the source plane
-  bool zeroed;      // whether the zeros are there already
+  int64_t rows;       // of the source
+  int64_t first_row;  // of them
+  int64_t columns;    // to copy
+  int64_t skip;       // zeros in front of them
+  int64_t offset;     // of the first one in the source plane
+  bool zeroed;        // whether the zeros are there already
 } row_copy;
 
 static void fill_zeros(int64_t count, const row_copy *copy, float *result) {
   if (count > 0 && !copy->zeroed) memset(result, 0, (size_t)count * sizeof(float));
 }
 
-/// Copies the frame rows whose positions in phase `phase`, yy, run from `begin` up to `end`, to `result`.
-static void fill_rows(const pf_frame *frame, const pf_kernels *kernels, const float *source, int64_t phase,
-                      int64_t begin, int64_t end, const row_copy *copy, float *result) {
+/// Copies the frame rows whose positions in their phase run from `begin` up to `end`, to `result`.
+static void fill_rows(const pf_frame *frame, const pf_kernels *kernels, const float *source, int64_t begin, int64_t end,
+                      const row_copy *copy, float *result) {
   const int64_t first = pf_minimum_of(pf_maximum_of(begin, 0), end);
-  const int64_t last = pf_maximum_of(first, pf_minimum_of(end, phase_extent(&frame->y, phase)));
+  const int64_t last = pf_maximum_of(first, pf_minimum_of(end, copy->rows));
   const int64_t pitch = frame->pitch;
   fill_zeros((first - begin) * pitch, copy, result);
   if (last > first) {
     float *row = result + (first - begin) * pitch;
     // With one row there is no next one, and the stride may be anything.
     const int64_t source_pitch = last - first > 1 ? frame->x.source * frame->y.step : 0;
-    const int64_t source_row = first * frame->y.step + remainder_of(&frame->y, phase);
+    const int64_t source_row = first * frame->y.step + copy->first_row;
     if (copy->skip > 0 && !copy->zeroed) {
       for (int64_t r = 0; r < last - first; ++r) memset(row + r * pitch, 0, (size_t)copy->skip * sizeof(float));
     }
@@ -140,18 +143,18 @@ static void fill_rows(const pf_frame *frame, const pf_kernels *kernels, const fl
 
 /// Copies one image's rows of one phase plane to `result`; returns where the next image's go.
 static float *fill_image(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, bool leading,
-                         const float *source, int64_t phase, const row_copy *copy, float *result) {
+                         const float *source, const row_copy *copy, float *result) {
   const int64_t pitch = frame->pitch;
   if (!frame->shared_y) {
     const int64_t begin = block->row + frame->origin_y;
     const int64_t rows = block->rows + frame->y_taps.most - frame->y_taps.least;
-    fill_rows(frame, kernels, source, phase, begin, begin + rows, copy, result);
+    fill_rows(frame, kernels, source, begin, begin + rows, copy, result);
     return result + rows * pitch;
   }
   // Rows behind those that are read are zeros that the next image shares.
   const int64_t begin = leading ? frame->origin_y : 0, end = frame->image_pitch / pitch;
   const int64_t stop = pf_minimum_of(end, frame->y_taps.valid);
-  fill_rows(frame, kernels, source, phase, begin, stop, copy, result);
+  fill_rows(frame, kernels, source, begin, stop, copy, result);
   fill_zeros((end - stop) * pitch, copy, result + (stop - begin) * pitch);
   return result + (end - begin) * pitch;
 }
@@ -161,24 +164,27 @@ void pf_frame_fill(const pf_frame *frame, const pf_kernels *kernels, const pf_bl
   const int64_t source_plane = frame->y.source * frame->x.source;
   const int64_t lead = frame->shared_x ? -frame->origin_x : 0;
   const int64_t first_column = frame->shared_x ? 0 : block->column + frame->origin_x;  // of a stored row
-  for (int64_t px = 0; px < frame->x_taps.phases; ++px) {
-    int64_t available = phase_extent(&frame->x, px);
-    if (frame->shared_x) available = pf_minimum_of(available, frame->x_taps.valid);
-    row_copy copy = {.skip = pf_minimum_of(frame->pitch, pf_maximum_of(0, -first_column)), .zeroed = zeroed};
-    const int64_t from = first_column + copy.skip;
-    copy.columns = pf_maximum_of(0, pf_minimum_of(available, first_column + frame->pitch) - from);
-    copy.offset = from * frame->x.step + remainder_of(&frame->x, px);
-    for (int64_t c = 0; c < channels; ++c) {
-      for (int64_t py = 0; py < frame->y_taps.phases; ++py) {
-        float *plane = buffer + c * frame->channel_stride + (py * frame->x_taps.phases + px) * frame->plane;
-        fill_zeros(lead, &copy, plane);
-        float *row = plane + lead;
-        for (int64_t i = 0; i < block->images; ++i) {
-          const float *image = source + (block->image + i) * source_image_stride + c * source_plane;
-          row = fill_image(frame, kernels, block, i == 0, image, py, &copy, row);
-        }
-        fill_zeros(plane + frame->plane - row, &copy, row);
+  const int64_t phases_x = frame->x_taps.phases, phases = frame->y_taps.phases * phases_x;
+  for (int64_t c = 0; c < channels; ++c) {
+    // A channel's phases one after the other: they read the same cache lines.
+    for (int64_t phase = 0; phase < phases; ++phase) {
+      const int64_t px = phase % phases_x;
+      int64_t available = phase_extent(&frame->x, px);
+      if (frame->shared_x) available = pf_minimum_of(available, frame->x_taps.valid);
+      row_copy copy = {.skip = pf_minimum_of(frame->pitch, pf_maximum_of(0, -first_column)), .zeroed = zeroed};
+      const int64_t from = first_column + copy.skip;
+      copy.columns = pf_maximum_of(0, pf_minimum_of(available, first_column + frame->pitch) - from);
+      copy.offset = from * frame->x.step + remainder_of(&frame->x, px);
+      copy.rows = phase_extent(&frame->y, phase / phases_x);
+      copy.first_row = remainder_of(&frame->y, phase / phases_x);
+      float *plane = buffer + c * frame->channel_stride + phase * frame->plane;
+      fill_zeros(lead, &copy, plane);
+      float *row = plane + lead;
+      for (int64_t i = 0; i < block->images; ++i) {
+        const float *image = source + (block->image + i) * source_image_stride + c * source_plane;
+        row = fill_image(frame, kernels, block, i == 0, image, &copy, row);
       }
+      fill_zeros(plane + frame->plane - row, &copy, row);
     }
   }
 }

@@ -2,6 +2,8 @@
 // p + s * g gets weight row i from output row y where y * s + i * dilation - padding = p + s * g, so
 // y = g + (p + padding - i * dilation) / s for those i that make it whole: no zeros are inserted, none multiplied.
 
+#include <string.h>
+
 #include "convolution/passes.h"
 #include "convolution/plan.h"
 #include "convolution/winograd.h"
@@ -22,6 +24,37 @@ static pf_axis phase_axis(int64_t input, int64_t output, int64_t stride, int64_t
     if (axis.taps > 1) axis.tap_step = -(*step * dilation / stride);
   }
   return axis;
+}
+
+/// Whether every second column of the input gradient, from the second on, is zero, and each has one before it.
+static bool leaves_gaps(const pf_convolution2d *p) {
+  // Taps that lie an even distance apart all read one phase of a stride of 2.
+  return p->stride_width == 2 && p->input_width % 2 == 0 && p->padding_left % 2 == 0 &&
+         (p->kernel_width == 1 || p->dilation_width % 2 == 0);
+}
+
+/// Whether the rows of a phase are zero.
+static bool is_empty_row(const pf_convolution2d *p, int64_t phase_y) {
+  return (p->kernel_height == 1 || p->dilation_height % p->stride_height == 0) &&
+         (phase_y + p->padding_top) % p->stride_height != 0;
+}
+
+typedef struct zero_range {
+  const pf_convolution2d *problem;
+  float *input_gradient;
+} zero_range;
+
+/// Items: planes. Clears the rows of phases without taps.
+static void clear_rows(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const zero_range *range = argument;
+  const pf_convolution2d *p = range->problem;
+  for (int64_t plane = begin; plane < end; ++plane) {
+    for (int64_t y = 0; y < p->input_height; ++y) {
+      float *row = range->input_gradient + (plane * p->input_height + y) * p->input_width;
+      if (is_empty_row(p, y % p->stride_height)) memset(row, 0, (size_t)p->input_width * sizeof(float));
+    }
+  }
 }
 
 /// Phase (phase_y, phase_x): input rows phase_y, phase_y + stride, ..., columns likewise.
@@ -51,6 +84,7 @@ static pf_status prepare_phase(const pf_settings *settings, const pf_convolution
   correlation.weight_first = first_y * p->kernel_width + first_x;
   correlation.weight_y = step_y * p->kernel_width;
   correlation.weight_x = step_x;
+  correlation.pad = phase_x == 0 && leaves_gaps(p);
   return pf_correlation_prepare(settings, &correlation, plan);
 }
 
@@ -87,11 +121,23 @@ pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_co
   PF_REQUIRE(workspace != NULL, pf_error_memory);
   const int64_t phases_y = pf_minimum_of(problem->stride_height, problem->input_height);
   const int64_t phases_x = pf_minimum_of(problem->stride_width, problem->input_width);
+  bool empty = false;
+  for (int64_t i = 0; i < phases_y; ++i) empty = empty || is_empty_row(problem, i);
+  if (writing == pf_overwrite && empty) {
+    zero_range range = {.problem = problem, .input_gradient = input_gradient};
+    pf_parallel(&settings, problem->batch * problem->input_channels, 8.0 * (double)shape.input_plane, clear_rows, &range);
+  }
+  bool padded = false;  // whether the phase before has written this one
   for (int64_t i = 0; i < phases_y * phases_x; ++i) {
+    if (padded || is_empty_row(problem, i / phases_x)) {
+      padded = false;
+      continue;
+    }
     pf_correlation_plan plan;
     // It succeeded before: the size of the workspace is known.
     (void)prepare_phase(&settings, problem, &shape, i / phases_x, i % phases_x, &plan);
     pf_correlation_run(&plan, output_gradient, weight, NULL, writing, input_gradient, workspace);
+    padded = plan.problem.pad && !plan.planes;
   }
   pf_memory_release(workspace);
   return pf_ok;

@@ -29,109 +29,134 @@ PF_INLINE void copy_zeros(int64_t count, float *result) {
   for (int64_t i = 0; i < count; ++i) result[i] = 0;
 }
 
-/// As copy_contiguous where up to a vector's length may be read behind the source, and `room` elements written: what
-/// comes behind the copy is overwritten later.
-PF_INLINE void copy_within(int64_t count, int64_t room, const float *source, float *result) {
-  int64_t i = 0;
-  for (; i < count && i + PF_LANES <= room; i += PF_LANES) store(result + i, load(source + i));
-  if (i >= count) return;
-  if (count >= PF_LANES) {
-    store(result + count - PF_LANES, load(source + count - PF_LANES));
-  } else {
-    for (; i < count; ++i) result[i] = source[i];
-  }
+/// PF_LANES elements `step` apart: 1, 2 or 4. Reads PF_LANES * step.
+PF_INLINE vector load_apart(const int32_t step, const float *source) {
+  if (step == 1) return load(source);
+  const vector low = even_lanes(load(source), load(source + PF_LANES));
+  if (step == 2) return low;
+  return even_lanes(low, even_lanes(load(source + 2 * PF_LANES), load(source + 3 * PF_LANES)));
 }
 
-/// Every second element of 2 * count - 1.
-PF_INLINE void copy_alternate(int64_t count, const float *source, float *result) {
-  int64_t i = 0;
-  // Reads one element more than it uses: the last vector's worth is left to the loop below.
-  for (; i + PF_LANES < count; i += PF_LANES) {
-    store(result + i, even_lanes(load(source + 2 * i), load(source + 2 * i + PF_LANES)));
-  }
-  PF_SCALAR for (; i < count; ++i) result[i] = source[2 * i];
-}
-
-/// Whether a whole vector at the beginning of a row ends before the last of the `rows` rows behind it does.
-PF_INLINE bool follows(int64_t rows, int64_t pitch, int64_t count) { return rows * pitch + count >= PF_LANES; }
-
-static void copy_rows(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
-                      int64_t step, float *result, int64_t result_pitch) {
+/// Rows of copy_rows, in whole vectors: what is written behind a row is overwritten by the next ones.
+PF_INLINE void copy_whole_rows(const int32_t step, int64_t rows, int64_t count, int64_t width, const float *source,
+                               int64_t source_pitch, float *result, int64_t result_pitch) {
+  const int64_t last = (count - 1) / PF_LANES * PF_LANES;  // where the last vector begins
+  integers used;
+  PF_UNROLL for (int32_t i = 0; i < PF_LANES; ++i) used[i] = last + i < count ? -1 : 0;
   for (int64_t r = 0; r < rows; ++r) {
-    if (step == 1 && count < PF_LANES && result_pitch == width && follows(rows - 1 - r, source_pitch, count) &&
-        follows(rows - 1 - r, result_pitch, width)) {
-      // What comes behind the row is overwritten by the next ones.
-      store(result, load(source));
-    } else if (step == 1) {
-      copy_contiguous(count, source, result);
-    } else if (step == 2) {
-      copy_alternate(count, source, result);
-    } else {
-      PF_SCALAR for (int64_t i = 0; i < count; ++i) result[i] = source[i * step];
-    }
-    copy_zeros(width - count, result + count);
+    for (int64_t i = 0; i < last; i += PF_LANES) store(result + i, load_apart(step, source + i * step));
+    store(result + last, (vector)((integers)load_apart(step, source + last * step) & used));
+    for (int64_t i = last + PF_LANES; i < width; ++i) result[i] = 0;
     source += source_pitch;
     result += result_pitch;
   }
 }
 
-static void pack_columns(int64_t inner, const int64_t *offsets, const float *frame, const pf_segment *segments,
-                         const int64_t *first, int64_t tiles, bool slack, float *panel) {
-  // All tiles of a row together: what is read is then long runs of the frame, which hardware fetches ahead.
-  for (int64_t k = 0; k < inner; ++k) {
-    const float *plane = frame + offsets[k];
-    for (int64_t t = 0; t < tiles; ++t) {
-      float *row = panel + (t * inner + k) * tile_columns;
-      int64_t used = 0;
-      for (int64_t s = first[t]; s < first[t + 1]; ++s) {
-        const float *source = plane + segments[s].frame;
-        float *result = row + segments[s].column;
-        const int64_t length = segments[s].length;
-        used = segments[s].column + length;
-        if (slack) {
-          copy_within(length, tile_columns - segments[s].column, source, result);
-        } else {
-          copy_contiguous(length, source, result);
-        }
-      }
-      copy_zeros(tile_columns - used, row + used);
+/// Of `rows` rows, those behind whose beginning `length` elements follow before the last row's first `count` end.
+PF_INLINE int64_t rows_followed(int64_t rows, int64_t pitch, int64_t count, int64_t length) {
+  if (count >= length) return rows;
+  if (pitch <= 0) return 0;
+  const int64_t fewer = (length - count + pitch - 1) / pitch;
+  return fewer < rows ? rows - fewer : 0;
+}
+
+static void copy_rows(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
+                      int64_t step, float *result, int64_t result_pitch) {
+  int64_t whole = 0;
+  if (count > 0 && result_pitch == width && (step == 1 || step == 2 || step == 4)) {
+    const int64_t length = (count + PF_LANES - 1) / PF_LANES * PF_LANES;
+    const int64_t readable = rows_followed(rows, source_pitch, (count - 1) * step + 1, length * step);
+    const int64_t writable = rows_followed(rows, result_pitch, width, length);
+    whole = readable < writable ? readable : writable;
+    if (step == 1) {
+      copy_whole_rows(1, whole, count, width, source, source_pitch, result, result_pitch);
+    } else if (step == 2) {
+      copy_whole_rows(2, whole, count, width, source, source_pitch, result, result_pitch);
+    } else {
+      copy_whole_rows(4, whole, count, width, source, source_pitch, result, result_pitch);
     }
+  }
+  for (int64_t r = whole; r < rows; ++r) {
+    const float *from = source + r * source_pitch;
+    float *to = result + r * result_pitch;
+    int64_t i = 0;
+    if (step == 1) {
+      copy_contiguous(count, from, to);
+      i = count;
+    }
+    // Vectors read elements behind those that they use: the last vector's worth is left to the loop below.
+    if (step == 2) {
+      for (; i + PF_LANES < count; i += PF_LANES) store(to + i, load_apart(2, from + 2 * i));
+    }
+    if (step == 4) {
+      for (; i + PF_LANES < count; i += PF_LANES) store(to + i, load_apart(4, from + 4 * i));
+    }
+    PF_SCALAR for (; i < count; ++i) to[i] = from[i * step];
+    copy_zeros(width - count, to + count);
   }
 }
 
-/// address[2 * i] = (or +=) source[i]. Rewrites what lies between the elements: nobody else may be writing there.
-PF_INLINE void scatter_alternate(int64_t count, const float *source, float *address, bool accumulate) {
+static void pack_columns(int64_t inner, const int64_t *offsets, const float *frame, const pf_segment *segments,
+                         int64_t count, bool slack, float *panel) {
+  const int64_t used = segments[count - 1].column + segments[count - 1].length;
+  // Pieces of a vector or less.
+  int64_t from[2 * tile_columns], to[2 * tile_columns];
+  int64_t pieces = 0;
+  for (int64_t s = 0; slack && s < count; ++s) {
+    for (int64_t i = 0; i < segments[s].length; i += PF_LANES, ++pieces) {
+      from[pieces] = segments[s].frame + i;
+      to[pieces] = segments[s].column + i;
+    }
+  }
+  for (int64_t k = 0; k < inner; ++k) {
+    const float *plane = frame + offsets[k];
+    float *row = panel + k * tile_columns;
+    // What comes behind a piece is overwritten by the next one, or by the next row.
+    for (int64_t i = 0; i < pieces; ++i) store(row + to[i], load(plane + from[i]));
+    for (int64_t s = 0; !slack && s < count; ++s) {
+      copy_contiguous(segments[s].length, plane + segments[s].frame, row + segments[s].column);
+    }
+    for (int64_t i = used; i < tile_columns; i += PF_LANES) store(row + i, broadcast(0));
+  }
+}
+
+/// Every second element of `address`. Rewrites what lies between them: nobody else may be writing there.
+PF_INLINE void scatter_alternate(int64_t count, const float *source, float *address, pf_scatter_mode mode) {
+  const bool accumulate = mode == pf_scatter_add, pad = mode == pf_scatter_pad;
   int64_t i = 0;
-  // Touches one element behind the last: the last vector's worth is left to the loop below.
-  for (; i + PF_LANES < count; i += PF_LANES) {
+  // Without zeros of its own it touches one element behind the last: the last vector's worth is left to the loop below.
+  for (; pad ? i + PF_LANES <= count : i + PF_LANES < count; i += PF_LANES) {
     float *low = address + 2 * i, *high = low + PF_LANES;
-    const vector x = load(low), y = load(high);
+    const vector x = pad ? broadcast(0) : load(low), y = pad ? broadcast(0) : load(high);
     const vector value = accumulate ? even_lanes(x, y) + load(source + i) : load(source + i);
     store(low, replace_even_low(x, value));
     store(high, replace_even_high(y, value));
   }
-  PF_SCALAR for (; i < count; ++i) address[2 * i] = accumulate ? address[2 * i] + source[i] : source[i];
+  PF_SCALAR for (; i < count; ++i) {
+    address[2 * i] = accumulate ? address[2 * i] + source[i] : source[i];
+    if (pad) address[2 * i + 1] = 0;
+  }
 }
 
-PF_INLINE void scatter(int64_t count, const float *source, float *address, int64_t step, bool accumulate) {
-  if (step == 1 && !accumulate) {
+PF_INLINE void scatter(int64_t count, const float *source, float *address, int64_t step, pf_scatter_mode mode) {
+  if (step == 1 && mode != pf_scatter_add) {
     copy_contiguous(count, source, address);
   } else if (step == 1) {
     for (int64_t i = 0; i < count; ++i) address[i] += source[i];
   } else if (step == 2) {
-    scatter_alternate(count, source, address, accumulate);
+    scatter_alternate(count, source, address, mode);
   } else {
     PF_SCALAR for (int64_t i = 0; i < count; ++i) {
-      address[i * step] = accumulate ? address[i * step] + source[i] : source[i];
+      address[i * step] = mode == pf_scatter_add ? address[i * step] + source[i] : source[i];
     }
   }
 }
 
 static void scatter_tile(int64_t rows, const float *tile, const pf_segment *segments, int64_t segment_count,
-                         float *result, int64_t result_stride, int64_t step, bool accumulate) {
+                         float *result, int64_t result_stride, int64_t step, pf_scatter_mode mode) {
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t s = 0; s < segment_count; ++s) {
-      scatter(segments[s].length, tile + segments[s].column, result + segments[s].result, step, accumulate);
+      scatter(segments[s].length, tile + segments[s].column, result + segments[s].result, step, mode);
     }
     tile += tile_columns;
     result += result_stride;
@@ -141,7 +166,8 @@ static void scatter_tile(int64_t rows, const float *tile, const pf_segment *segm
 static void scatter_rows(int64_t rows, int64_t count, const float *source, int64_t source_pitch, float *result,
                          int64_t result_pitch, int64_t step, bool accumulate) {
   for (int64_t r = 0; r < rows; ++r) {
-    scatter(count, source + r * source_pitch, result + r * result_pitch, step, accumulate);
+    scatter(count, source + r * source_pitch, result + r * result_pitch, step,
+            accumulate ? pf_scatter_add : pf_scatter_store);
   }
 }
 
@@ -149,8 +175,12 @@ static void scatter_rows(int64_t rows, int64_t count, const float *source, int64
 /// they fit into `room` floats: what comes behind a packed row is overwritten by the next.
 PF_INLINE void pack_block(int64_t count, int64_t rows, const float *matrix, int64_t row_stride, float *packed,
                           int64_t packed_stride, int64_t room) {
+  enum { ahead = 64 };  // of more rows than hardware fetches ahead
   vector x[PF_LANES];
-  for (int64_t r = 0; r < PF_LANES; ++r) x[r] = r < rows ? load(matrix + r * row_stride) : broadcast(0);
+  for (int64_t r = 0; r < PF_LANES; ++r) {
+    x[r] = r < rows ? load(matrix + r * row_stride) : broadcast(0);
+    if (r < rows) __builtin_prefetch(matrix + r * row_stride + ahead);
+  }
   transpose(x);
   for (int64_t k = 0; k < count; ++k) {
     float *result = packed + k * packed_stride;

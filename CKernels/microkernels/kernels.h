@@ -19,6 +19,13 @@ typedef enum pf_tile_mode : int32_t {
   pf_tile_continue = 2,  // the sum goes on from result: a later block of the inner dimension
 } pf_tile_mode;
 
+/// What scattering does with the elements of its result.
+typedef enum pf_scatter_mode : int32_t {
+  pf_scatter_store = 0,
+  pf_scatter_add = 1,
+  pf_scatter_pad = 2,  // stores, and a zero behind each
+} pf_scatter_mode;
+
 enum {
   pf_most_tile_rows = 14,
   pf_most_dot_rows = 4,
@@ -30,9 +37,10 @@ enum {
 /// A register tile of outer products: for each of the kernel's rows r and the tile_columns columns j,
 ///   sum[r][j] = bias[r] + a[0][r] * b[offsets[0] + j] + a[1][r] * b[offsets[1] + j] + ... in this order.
 /// a        inner x rows, packed
+/// ahead    floats from a column to what is needed soon: fetched into the caches. 0: nothing
 /// bias     rows elements, or NULL for zeros; unused by pf_tile_continue
 /// result   rows x tile_columns, `result_stride` floats from one row to the next
-typedef void (*pf_tile_kernel)(int64_t inner, const float *a, const float *b, const int64_t *offsets,
+typedef void (*pf_tile_kernel)(int64_t inner, const float *a, const float *b, const int64_t *offsets, int64_t ahead,
                                const float *bias, float *result, int64_t result_stride, pf_tile_mode mode);
 
 /// A register tile of dot products of whole vectors: for each of the kernel's rows r and columns j,
@@ -70,6 +78,7 @@ typedef struct pf_kernels {
 
   int32_t tile_rows, tile_columns;              // of the largest tile kernel
   pf_tile_kernel tile[pf_most_tile_rows + 1];   // by rows, from 1 to tile_rows
+  pf_tile_kernel thin_tile[pf_most_tile_rows + 1];  // the same with a single vector of columns
   int32_t dot_rows, dot_columns;                // of the largest dot kernel
   pf_dot_kernel dot[pf_most_dot_rows + 1][pf_most_dot_columns + 1];  // by rows and columns, from 1
   pf_plane_kernel plane[pf_most_plane_rows + 1];                     // by rows, from 1
@@ -78,17 +87,16 @@ typedef struct pf_kernels {
   void (*copy_rows)(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
                     int64_t step, float *result, int64_t result_pitch);
 
-  /// Packs the columns of `tiles` neighbouring tiles, one panel of inner x tile_columns each, one behind the other:
-  /// panel[k][s.column + i] = frame[offsets[k] + s.frame + i] for each of the tile's segments s, other columns zero.
-  /// segments[first[t]] up to segments[first[t + 1]] are those of tile t. With `slack` a vector's length may be read
-  /// behind a segment.
+  /// Packs the columns of a tile: panel[k * tile_columns + s.column + i] = frame[offsets[k] + s.frame + i] for each of
+  /// the `count` segments s; zero behind the last. Writes up to a vector behind the panel's inner * tile_columns floats.
+  /// With `slack` a vector's length may be read behind a segment.
   void (*pack_columns)(int64_t inner, const int64_t *offsets, const float *frame, const pf_segment *segments,
-                       const int64_t *first, int64_t tiles, bool slack, float *panel);
+                       int64_t count, bool slack, float *panel);
 
   /// result[r * result_stride + s.result + i * step] = (or +=) tile[r * tile_columns + s.column + i] for each row r and
-  /// segment s.
+  /// segment s. pf_scatter_pad only with step 2.
   void (*scatter_tile)(int64_t rows, const float *tile, const pf_segment *segments, int64_t segment_count,
-                       float *result, int64_t result_stride, int64_t step, bool accumulate);
+                       float *result, int64_t result_stride, int64_t step, pf_scatter_mode mode);
 
   /// result[r * result_pitch + i * step] = (or +=) source[r * source_pitch + i] for r < rows and i < count.
   void (*scatter_rows)(int64_t rows, int64_t count, const float *source, int64_t source_pitch, float *result,

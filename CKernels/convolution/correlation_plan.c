@@ -1,0 +1,181 @@
+#include "convolution/correlation.h"
+#include "convolution/correlation_planes.h"
+
+enum {
+  frame_budget = 80 << 10,   // floats of a block's frame: a good part of a core's second-level cache
+  panel_budget = 128 << 10,  // floats that the columns of a block take, or two neighbouring blocks in place
+  inner_budget = 512,        // of the inner dimension at a time: few enough for many columns in the cache
+  most_block_points = 4096,  // grid points of a block
+};
+
+/// The costs below count vectors handled in the time of one multiply-add.
+static const double filling_cost = 2.5, segment_cost = 2.5, packing_cost = 1.5, scattering_cost = 3, block_cost = 1000;
+
+static int64_t balanced(int64_t extent, int64_t most) {
+  return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
+}
+
+static int64_t frame_floats(const pf_correlation_plan *plan) {
+  return plan->in_place ? 0 : plan->channel_step * plan->frame.channel_stride;
+}
+
+static int64_t block_points(const pf_correlation_plan *plan) {
+  const pf_block *block = &plan->frame.most;
+  return plan->packed ? block->images * block->rows * block->columns : pf_frame_span(&plan->frame, block);
+}
+
+static int64_t block_count(const pf_correlation_plan *plan) {
+  return plan->blocks_images * plan->blocks_y * plan->blocks_x * plan->problem.groups;
+}
+
+static void shape(pf_correlation_plan *plan, int64_t images, int64_t rows, int64_t columns) {
+  pf_frame *frame = &plan->frame;
+  pf_frame_shape(frame, images, rows, columns, plan->kernels->tile_columns);
+  plan->blocks_images = pf_ceiling_divide(plan->problem.images, images);
+  plan->blocks_y = pf_ceiling_divide(frame->y.grid, rows);
+  plan->blocks_x = pf_ceiling_divide(frame->x.grid, columns);
+}
+
+/// The time of a plan, were its threads to start together, in vector multiply-adds.
+static double cost(const pf_correlation_plan *plan, int64_t threads) {
+  const pf_block *block = &plan->frame.most;
+  const int64_t tile = plan->kernels->tile_columns, lanes = plan->kernels->lanes, points = block_points(plan);
+  const int64_t rest = points % tile;
+  const double vectors = (double)((points - rest) / lanes + (rest == 0 ? 0 : rest <= lanes ? 1 : tile / lanes));
+  const double inner = (double)plan->inner, outputs = (double)plan->problem.outputs / (double)plan->tile_parts;
+  const double segments = (double)(block->images * block->rows) * (double)pf_ceiling_divide(block->columns, tile);
+  double item = block_cost + vectors * inner * outputs;
+  if (plan->packed) {
+    // Tiles that hold the end of a row of the frame, or of an image in place, are packed.
+    const int64_t ends = plan->in_place ? block->images : block->images * block->rows;
+    const double packed = (double)pf_minimum_of(pf_ceiling_divide(points, tile), ends);
+    item += inner * packed * (double)(tile / lanes) * packing_cost;
+    if (block->columns < tile) item += inner * (double)ends * segment_cost;
+  }
+  item += outputs * segments * scattering_cost;
+  if (!plan->in_place) {
+    item += (double)plan->problem.channels * (double)(plan->frame.channel_stride / lanes) * filling_cost;
+  }
+  return item * (double)pf_ceiling_divide(block_count(plan) * plan->tile_parts, threads);
+}
+
+/// Takes a candidate, its tiles in as many parts as serve it best, if it beats the best so far.
+static void consider(pf_correlation_plan *candidate, int64_t threads, double *least, pf_correlation_plan *best) {
+  for (int64_t parts = 1; parts <= pf_minimum_of(threads, candidate->tiles); ++parts) {
+    // Many blocks need no parts.
+    if (parts > 1 && block_count(candidate) >= 4 * threads) break;
+    candidate->tile_parts = parts;
+    const double time = cost(candidate, threads);
+    if (*least < 0 || time < *least) {
+      *least = time;
+      *best = *candidate;
+    }
+  }
+}
+
+/// Tries blocks of `most` grid points or fewer: of whole images where several fit, else of rows, else of parts of one
+/// row; as large as they fit, and smaller ones that share out more evenly.
+static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t threads, double *least,
+                          pf_correlation_plan *best) {
+  const pf_frame *frame = &candidate.frame;
+  const int64_t width = frame->x.grid, height = frame->y.grid, tile = candidate.kernels->tile_columns;
+  const int64_t images = pf_maximum_of(candidate.problem.images, 1);
+  const int64_t tries = 4 * threads;
+  int64_t tried = 0, before = -1;
+  if (candidate.packed) {
+    const int64_t first = pf_minimum_of(images, most / width / height);
+    for (int64_t n = first > 1 ? pf_ceiling_divide(images, first) : images; n < images && tried < tries; ++n) {
+      const int64_t some = pf_ceiling_divide(images, n);
+      if (some == before || some == 1) continue;
+      before = some;
+      shape(&candidate, some, height, width);
+      if (frame_floats(&candidate) > 2 * frame_budget) continue;
+      consider(&candidate, threads, least, best);
+      tried += 1;
+    }
+  }
+  before = -1;
+  for (int64_t n = pf_ceiling_divide(height, pf_maximum_of(1, most / width)); n <= height && tried < tries; ++n) {
+    const int64_t rows = pf_ceiling_divide(height, n);
+    if (rows == before) continue;
+    before = rows;
+    shape(&candidate, 1, rows, width);
+    if (frame_floats(&candidate) > frame_budget && rows > 1) continue;
+    if (width > most && tried == 0) break;
+    consider(&candidate, threads, least, best);
+    tried += 1;
+  }
+  if (height > 1 && tried > 0) return;
+  before = -1;
+  for (int64_t n = pf_ceiling_divide(width, most); n <= pf_ceiling_divide(width, tile) && tried < tries; ++n) {
+    const int64_t columns = pf_minimum_of(width, pf_round_up(pf_ceiling_divide(width, n), tile));
+    if (columns == before) continue;
+    before = columns;
+    shape(&candidate, 1, 1, columns);
+    if (frame_floats(&candidate) > frame_budget && columns > 2 * tile) continue;
+    consider(&candidate, threads, least, best);
+    tried += 1;
+  }
+}
+
+pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlation *problem,
+                                 pf_correlation_plan *plan) {
+  *plan = (pf_correlation_plan){.problem = *problem, .kernels = settings->kernels};
+  pf_correlation *p = &plan->problem;
+  p->weight_first += pf_axis_trim(&p->y) * p->weight_y;
+  p->weight_first += pf_axis_trim(&p->x) * p->weight_x;
+  if (p->y.taps == 0 || p->x.taps == 0) p->y.taps = p->x.taps = 0;
+  plan->inner = p->channels * p->y.taps * p->x.taps;
+
+  plan->in_place = p->y.taps == 1 && p->x.taps == 1 && p->y.step == 1 && p->x.step == 1 && p->y.first == 0 &&
+                   p->x.first == 0 && p->y.source == p->y.grid && p->x.source == p->x.grid;
+  if (plan->in_place && p->result_x == 1 && p->result_y == p->x.grid) {
+    p->x.source = p->x.grid = p->x.grid * p->y.grid;
+    p->y.source = p->y.grid = 1;
+  }
+  plan->frame.y = p->y;
+  plan->frame.x = p->x;
+  PF_TRY(pf_frame_analyse(&plan->frame, p->channels));
+  plan->planes = pf_correlation_planes_suit(plan);
+  if (plan->planes) {
+    pf_correlation_planes_prepare(settings, plan);
+    return pf_ok;
+  }
+
+  const int64_t tile = plan->kernels->tile_columns, taps = pf_maximum_of(p->y.taps * p->x.taps, 1);
+  plan->channel_step = p->channels;
+  if (plan->inner > inner_budget + inner_budget / 2) {
+    plan->channel_step = balanced(p->channels, pf_maximum_of(inner_budget / taps, 1));
+  }
+  plan->tiles = pf_ceiling_divide(p->outputs, plan->kernels->tile_rows);
+  const int64_t inner_step = pf_maximum_of(plan->channel_step * taps, 1);
+  int64_t most = pf_maximum_of(2 * tile, pf_minimum_of(most_block_points, panel_budget / inner_step));
+  if (plan->in_place && p->y.grid * p->x.grid > most) most = pf_maximum_of(2 * tile, most / 2);
+  pf_correlation_plan candidate = *plan;
+  double least = -1;
+  if (!plan->in_place) choose_blocks(candidate, most_block_points, settings->threads, &least, plan);
+  candidate.packed = plan->inner > 0;
+  if (candidate.packed) choose_blocks(candidate, most, settings->threads, &least, plan);
+
+  plan->most_column_tiles = pf_ceiling_divide(block_points(plan), tile);
+  plan->most_segments = plan->most_column_tiles + plan->frame.most.images * plan->frame.most.rows;
+  const double operations = 2.0 * (double)plan->inner * (double)p->outputs * (double)block_points(plan);
+  const int64_t items = block_count(plan) * plan->tile_parts;
+  plan->parts = pf_parallel_parts(settings, items, operations / (double)plan->tile_parts);
+
+  // Each tile that isn't a single run of columns is packed; besides its columns a vector is written.
+  plan->panel_floats = inner_step * tile + plan->kernels->lanes;
+  const int64_t rows = plan->frame.most.images * plan->frame.most.rows;
+  const int64_t panels = plan->packed ? pf_minimum_of(plan->most_column_tiles, rows) : 0;
+  // The sums of a block wait for the next step of the inner dimension.
+  const bool waiting = plan->channel_step < p->channels;
+  plan->sums_floats = tile * (waiting ? p->outputs * plan->most_column_tiles : plan->kernels->tile_rows);
+  const int64_t floats = frame_floats(plan) + panels * plan->panel_floats + plan->sums_floats;
+  const int64_t segments = plan->most_segments * (int64_t)sizeof(pf_segment);
+  const int64_t indices = (plan->most_column_tiles + 1) * (int64_t)sizeof(int64_t);
+  plan->scratch_bytes = pf_aligned_bytes(floats * (int64_t)sizeof(float) + segments + indices);
+  plan->packed_weight_bytes = pf_aligned_bytes(p->groups * p->outputs * plan->inner * (int64_t)sizeof(float));
+  plan->workspace_bytes = plan->parts * plan->scratch_bytes + plan->packed_weight_bytes +
+                          3 * plan->inner * (int64_t)sizeof(int64_t);
+  return pf_ok;
+}
