@@ -1,3 +1,4 @@
+#include "convolution/depthwise.h"
 #include "convolution/passes.h"
 #include "convolution/plan.h"
 #include "convolution/winograd.h"
@@ -52,6 +53,9 @@ pf_status pf_convolution2d_forward(const pf_context *context, const pf_convoluti
   if (shape.output_count == 0) return pf_ok;
   PF_REQUIRE(input != NULL && weight != NULL && output != NULL, pf_error_null);
   const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_forward);
+  if (algorithm == pf_algorithm_depthwise) {
+    return pf_depthwise_forward(&settings, problem, input, weight, bias, output);
+  }
   if (algorithm != pf_algorithm_direct) {
     return pf_winograd_forward(&settings, problem, algorithm, input, weight, bias, output);
   }

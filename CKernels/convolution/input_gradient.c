@@ -4,13 +4,13 @@
 
 #include <string.h>
 
+#include "convolution/depthwise.h"
 #include "convolution/passes.h"
 #include "convolution/plan.h"
 #include "convolution/winograd.h"
 
-/// The axis of phase `phase`, and the weight tap that its first tap is, `*step` weight taps apart.
-static pf_axis phase_axis(int64_t input, int64_t output, int64_t stride, int64_t dilation, int64_t padding,
-                          int64_t kernel, int64_t phase, int64_t *first, int64_t *step) {
+pf_axis pf_input_gradient_axis(int64_t input, int64_t output, int64_t stride, int64_t dilation, int64_t padding,
+                               int64_t kernel, int64_t phase, int64_t *first, int64_t *step) {
   pf_axis axis = {.source = output, .grid = pf_ceiling_divide(input - phase, stride), .step = 1, .tap_step = -1};
   *first = 0;
   while (*first < kernel && (phase + padding - *first * dilation) % stride != 0) *first += 1;
@@ -68,10 +68,10 @@ static pf_status prepare_phase(const pf_settings *settings, const pf_convolution
       .groups = p->groups,
       .channels = shape->group_output_channels,
       .outputs = shape->group_input_channels,
-      .y = phase_axis(p->input_height, shape->output_height, p->stride_height, p->dilation_height, p->padding_top,
-                      p->kernel_height, phase_y, &first_y, &step_y),
-      .x = phase_axis(p->input_width, shape->output_width, p->stride_width, p->dilation_width, p->padding_left,
-                      p->kernel_width, phase_x, &first_x, &step_x),
+      .y = pf_input_gradient_axis(p->input_height, shape->output_height, p->stride_height, p->dilation_height,
+                                  p->padding_top, p->kernel_height, phase_y, &first_y, &step_y),
+      .x = pf_input_gradient_axis(p->input_width, shape->output_width, p->stride_width, p->dilation_width,
+                                  p->padding_left, p->kernel_width, phase_x, &first_x, &step_x),
       .weight_group = shape->group_output_channels * shape->group_input_channels * shape->taps,
       .weight_output = shape->taps,
       .weight_channel = shape->group_input_channels * shape->taps,
@@ -112,6 +112,9 @@ pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_co
   if (shape.input_count == 0) return pf_ok;
   PF_REQUIRE(output_gradient != NULL && weight != NULL && input_gradient != NULL, pf_error_null);
   const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_input_gradient);
+  if (algorithm == pf_algorithm_depthwise) {
+    return pf_depthwise_input_gradient(&settings, problem, output_gradient, weight, writing, input_gradient);
+  }
   if (algorithm != pf_algorithm_direct) {
     return pf_winograd_input_gradient(&settings, problem, algorithm, output_gradient, weight, writing, input_gradient);
   }

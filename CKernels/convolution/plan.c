@@ -3,6 +3,7 @@
 
 #include "convolution/plan.h"
 
+#include "convolution/depthwise.h"
 #include "convolution/winograd.h"
 
 // A direct algorithm's time over that of its multiply-adds.
@@ -40,6 +41,7 @@ static double direct_time(double lanes, const pf_convolution2d *p) {
 
 pf_algorithm pf_plan_algorithm(const pf_settings *settings, const pf_convolution2d *problem,
                                pf_convolution_pass pass) {
+  if (pf_depthwise_suits(settings->kernels, problem, pass)) return pf_algorithm_depthwise;
   if (settings->numerics == pf_exact || !pf_winograd_applies(problem)) return pf_algorithm_direct;
   const double lanes = (double)settings->kernels->lanes;
   const double time_2 = winograd_time(lanes, problem, pass, 2), time_4 = winograd_time(lanes, problem, pass, 4);
@@ -64,6 +66,7 @@ pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolu
   PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
   switch (pf_plan_algorithm(&settings, problem, pass)) {
     case pf_algorithm_direct: *name = "direct"; break;
+    case pf_algorithm_depthwise: *name = "depthwise"; break;
     case pf_algorithm_winograd_2: *name = "winograd 2x2"; break;
     case pf_algorithm_winograd_4: *name = "winograd 4x4"; break;
   }

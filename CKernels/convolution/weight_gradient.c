@@ -20,6 +20,7 @@
 
 #include <string.h>
 
+#include "convolution/depthwise.h"
 #include "convolution/gradient_mask.h"
 #include "convolution/passes.h"
 #include "convolution/plan.h"
@@ -472,9 +473,12 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
     return pf_ok;
   }
   const uint8_t *mask = frozen == 0 ? NULL : gradient_mask;
+  const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_weight_gradient);
+  if (algorithm == pf_algorithm_depthwise) {
+    return pf_depthwise_weight_gradient(&settings, problem, input, output_gradient, mask, writing, weight_gradient);
+  }
   pf_gradient_plan plan;
   PF_TRY(pf_gradient_prepare(&settings, problem, &shape, &plan));
-  const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_weight_gradient);
   if (algorithm != pf_algorithm_direct) {
     bool done;
     PF_TRY(pf_winograd_masked_gradient(context, &settings, problem, algorithm, input, output_gradient, mask, frozen,

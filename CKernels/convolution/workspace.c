@@ -1,3 +1,4 @@
+#include "convolution/depthwise.h"
 #include "convolution/passes.h"
 #include "convolution/plan.h"
 #include "convolution/winograd.h"
@@ -12,6 +13,10 @@ pf_status pf_convolution2d_workspace(const pf_context *context, const pf_convolu
   PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
   const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pass);
   int64_t workspace = 0, other = 0, mask = 0;
+  if (algorithm == pf_algorithm_depthwise) {
+    *bytes = (size_t)pf_depthwise_workspace(&settings, problem, pass);
+    return pf_ok;
+  }
   if (algorithm != pf_algorithm_direct) {
     other = pf_winograd_workspace(&settings, problem, pass, algorithm);
     // A mask may have the weight gradient run directly, or for one tap.

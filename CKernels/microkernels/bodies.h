@@ -13,6 +13,7 @@
 #include "microkernels/dot_body.h"
 #include "microkernels/copy_body.h"
 #include "microkernels/plane_body.h"
+#include "microkernels/depthwise_body.h"
 #include "microkernels/peak_body.h"
 #include "microkernels/reduce_body.h"
 #include "microkernels/operations_body.h"
@@ -25,6 +26,7 @@ void PF_FILL(pf_kernels *kernels) {
   fill_tiles(kernels);
   fill_dots(kernels);
   fill_planes(kernels);
+  fill_depthwise(kernels);
   kernels->copy_rows = copy_rows;
   kernels->pack_columns = pack_columns;
   kernels->scatter_tile = scatter_tile;

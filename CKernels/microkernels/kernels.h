@@ -9,6 +9,7 @@
 #define PF_KERNELS_H
 
 #include "include/CKernels.h"
+#include "microkernels/depthwise.h"
 #include "microkernels/operation_kernels.h"
 #include "microkernels/winograd.h"
 
@@ -120,6 +121,8 @@ typedef struct pf_kernels {
   float (*multiply_add_loop)(int64_t iterations, int64_t *operations);
 
   pf_operation_kernels operations;
+
+  pf_depthwise_kernels depthwise;
 
   pf_winograd_kernels winograd_2, winograd_4;  // by tile
 } pf_kernels;

@@ -103,6 +103,24 @@ static void draw_depthwise(ref_random *r, ref_convolution *p) {
   pad(r, p, kernel / 2 + 1);
 }
 
+/// Depthwise images of several blocks, along either axis; and more channels than two vectors hold.
+static void draw_large_depthwise(ref_random *r, ref_convolution *p) {
+  static const int64_t channels[] = {2, 3, 4, 5, 8, 15, 16, 17, 24, 31, 33, 40};
+  set_channels(p, PICK(r, channels), 1, ref_random_once_in(r, 4) ? 2 : 1);
+  const int64_t kernel = between(r, 1, 5);
+  if (ref_random_once_in(r, 2)) {
+    const int64_t height = ref_random_once_in(r, 2) ? 1 : between(r, 2, 9);
+    set_kernel(p, height == 1 ? 1 : kernel, between(r, 1, 9));
+    set_image(p, height, between(r, 230, 600));
+  } else {
+    set_kernel(p, kernel, kernel);
+    set_image(p, between(r, 40, 90), between(r, 30, 70));
+  }
+  if (ref_random_once_in(r, 3)) set_stride(p, between(r, 1, 3), between(r, 1, 3));
+  if (ref_random_once_in(r, 4)) set_dilation(p, p->input_height == 1 ? 1 : between(r, 1, 2), between(r, 1, 3));
+  pad(r, p, kernel / 2);
+}
+
 static void draw_grouped(ref_random *r, ref_convolution *p) {
   static const int64_t sizes[] = {1, 2, 3, 4, 5, 8, 13, 16, 17};
   set_channels(p, between(r, 2, 9), PICK(r, sizes), PICK(r, sizes));
@@ -232,7 +250,8 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_general, 0}, {draw_general, 0}, {draw_general, 0}, {draw_same_3x3, 0}, {draw_same_3x3, 0},
       {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_wide_dilated, 600000}, {draw_wide_dilated, 1500000},
       {draw_pointwise, 0}, {draw_pointwise, 0}, {draw_strided_pointwise, 0}, {draw_depthwise, 0},
-      {draw_depthwise, 0}, {draw_grouped, 0}, {draw_one_dimensional, 0}, {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0},
+      {draw_depthwise, 0}, {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0},
+      {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0},
       {draw_stride_over_kernel, 0}, {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}};
   static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000};
   ref_random random = ref_random_for(seed, index, 0);
