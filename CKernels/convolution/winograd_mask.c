@@ -1,5 +1,5 @@
 // A masked weight gradient where Winograd's algorithm runs without a mask. What the mask leaves decides:
-//   few elements frozen     everything is computed, and the mask selects what is stored;
+//   few elements frozen     everything is computed, and what is frozen is cleared;
 //   filters, channels gone  Winograd's algorithm for those that are left;
 //   one tap left            where that tap reads the input as it is, a 1x1 kernel's gradient;
 //   few elements left       the direct algorithm, which computes no others.
@@ -87,6 +87,30 @@ static remainder read_mask(const pf_convolution2d *p, const uint8_t *mask, char 
   return result;
 }
 
+typedef struct clearing {
+  const uint8_t *mask;
+  int64_t count;
+  float *floats;
+} clearing;
+
+enum { cleared_at_a_time = 16 << 10 };
+
+/// Items: pieces of cleared_at_a_time elements.
+static void clear_frozen(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const clearing *c = argument;
+  const int64_t last = pf_minimum_of(end * cleared_at_a_time, c->count);
+  for (int64_t i = begin * cleared_at_a_time; i < last;) {
+    const int64_t stop = pf_minimum_of(last, i + 128);
+    uint8_t any = 0;
+    for (int64_t k = i; k < stop; ++k) any |= c->mask[k] == 0;
+    for (; any != 0 && i < stop; ++i) {
+      if (c->mask[i] == 0) c->floats[i] = 0;
+    }
+    i = stop;
+  }
+}
+
 /// Whether a tap reads just the input's planes, element by element of the output.
 static bool reads_input(const pf_convolution2d *p, int32_t tap) {
   return p->padding_top == tap / 3 * p->dilation_height && p->padding_left == tap % 3 * p->dilation_width &&
@@ -128,8 +152,13 @@ pf_status pf_winograd_masked_gradient(const pf_context *context, const pf_settin
   const double count = (double)problem->output_channels * (double)channels * taps;
   *done = true;
   if ((double)frozen <= least_frozen * count) {
-    return pf_winograd_weight_gradient(settings, problem, tile, input, output_gradient, frozen == 0 ? NULL : mask, NULL,
-                                       writing, weight_gradient);
+    PF_TRY(pf_winograd_weight_gradient(settings, problem, tile, input, output_gradient, NULL, NULL, writing,
+                                       weight_gradient));
+    clearing c = {.mask = mask, .count = problem->output_channels * channels * taps, .floats = weight_gradient};
+    if (frozen > 0) {
+      pf_parallel(settings, pf_ceiling_divide(c.count, cleared_at_a_time), cleared_at_a_time, clear_frozen, &c);
+    }
+    return pf_ok;
   }
   char *memory = pf_memory_allocate((size_t)pf_winograd_mask_bytes(problem));
   PF_REQUIRE(memory != NULL, pf_error_memory);
