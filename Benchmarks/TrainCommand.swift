@@ -8,7 +8,8 @@ struct TrainCommand: ParsableCommand {
         abstract: "Times whole training steps: forward, cross entropy, backward, SGD with momentum.",
         discussion: """
             Both sides start from the same weights and batch, and their first losses must agree. Memory is a process's \
-            peak resident size less its resident size when the network had been built.
+            peak resident size less its resident size when the network had been built; misses are the blocks of memory \
+            that steps after the third took from the system instead of the arena.
             """)
 
     @Argument(help: "Networks: \(NetworkName.allCases.map(\.rawValue).joined(separator: " ")).")
@@ -57,10 +58,10 @@ struct TrainCommand: ParsableCommand {
             try process.awake { try process.ask(TrainRequest(op: .train, repetitions: steps)) }
         }
 
-        func memory() throws -> Int {
+        func memory() throws -> (bytes: Int, misses: Int?) {
             let answer: TrainAnswer = try process.awake { try process.ask(TrainRequest(op: .memory)) }
             guard let bytes = answer.bytes else { throw Failure("no size came") }
-            return bytes
+            return (bytes, answer.misses)
         }
     }
 
@@ -102,8 +103,9 @@ struct TrainCommand: ParsableCommand {
             peer_ms: comparison.best.map { 1e3 * $0.seconds },
             peer_layout: comparison.best.map { sides[$0.index + 1].layout }, ratio: comparison.best?.ratio.median,
             ratio_lower: comparison.best?.ratio.lowerQuartile, ratio_upper: comparison.best?.ratio.upperQuartile,
-            ours_megabytes: Double(memory[0]) / 1e6,
-            peer_megabytes: memory.dropFirst().min().map { Double($0) / 1e6 })
+            ours_megabytes: Double(memory[0].bytes) / 1e6,
+            peer_megabytes: memory.dropFirst().map(\.bytes).min().map { Double($0) / 1e6 },
+            arena_misses: memory[0].misses ?? 0)
         return (row, sides.dropFirst().first?.process.greeting)
     }
 
@@ -135,11 +137,13 @@ struct TrainReport: Report {
         let ours_megabytes: Double
         /// Of the layout that needs less.
         let peer_megabytes: Double?
+        /// Blocks that our steps after the third took from the system.
+        let arena_misses: Int
     }
 
     static let columns = [
         "network", "batch", "threads", "ours_ms", "peer_ms", "peer_layout", "ratio", "ratio_lower", "ratio_upper",
-        "ours_megabytes", "peer_megabytes",
+        "ours_megabytes", "peer_megabytes", "arena_misses",
     ]
 
     let peer: Peer.Greeting?
@@ -148,14 +152,15 @@ struct TrainReport: Report {
     private var table: TextTable {
         var table = TextTable(
             ["network", "batch", "ms a step"] + (peer.map { ["\($0.name) ms", "ratio", "quartiles"] } ?? [])
-                + ["MB"] + (peer.map { ["\($0.name) MB"] } ?? []), left: 1)
+                + ["MB"] + (peer.map { ["\($0.name) MB"] } ?? []) + ["misses"], left: 1)
         for row in rows {
             var cells = [row.network, "\(row.batch)", fixed(row.ours_ms, 2)]
             if let time = row.peer_ms, let ratio = row.ratio, let lower = row.ratio_lower, let upper = row.ratio_upper {
                 cells += [fixed(time, 2), fixed(ratio, 2), "\(fixed(lower, 2))-\(fixed(upper, 2))"]
             }
             table.add(
-                cells + [fixed(row.ours_megabytes, 0)] + (row.peer_megabytes.map { [fixed($0, 0)] } ?? []))
+                cells + [fixed(row.ours_megabytes, 0)] + (row.peer_megabytes.map { [fixed($0, 0)] } ?? [])
+                    + ["\(row.arena_misses)"])
         }
         return table
     }

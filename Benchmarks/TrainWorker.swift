@@ -1,4 +1,5 @@
 import ArgumentParser
+import CKernels
 import Foundation
 import Permafrost
 
@@ -21,6 +22,8 @@ struct TrainAnswer: Codable {
     var seconds, losses: [Double]?
     /// The peak resident size less the resident size when the network had been built.
     var bytes: Int?
+    /// How many blocks the steps after the third took from the system; only this library's worker knows.
+    var misses: Int?
 }
 
 /// Answers `TrainRequest`s on standard input with this library.
@@ -41,7 +44,8 @@ struct TrainWorkerCommand: ParsableCommand {
                 return try loaded.train(steps: request.repetitions ?? 1)
             case .memory:
                 guard let loaded else { throw Failure("no network was loaded") }
-                return TrainAnswer(bytes: peakResidentBytes() - loaded.residentBytes)
+                return TrainAnswer(
+                    bytes: peakResidentBytes() - loaded.residentBytes, misses: loaded.arenaMisses)
             }
         }
     }
@@ -53,6 +57,11 @@ private final class LoadedTraining {
     private let images: Tensor
     private let labels: [Int32]
     let residentBytes: Int
+    private var steps = 0
+    private var allocationsAtFirst: UInt64 = 0
+
+    /// Blocks that came from the system after the third step.
+    var arenaMisses: Int { Int(pf_memory_read_statistics().system_allocations - allocationsAtFirst) }
 
     init(_ request: TrainRequest) throws {
         guard let name = request.network, let folder = request.folder, let batch = request.batch else {
@@ -79,6 +88,8 @@ private final class LoadedTraining {
                 answer.losses?.append(Double(loss.item()))
             }
             answer.seconds?.append(time.seconds)
+            self.steps += 1
+            if self.steps <= 3 { allocationsAtFirst = pf_memory_read_statistics().system_allocations }
         }
         return answer
     }
