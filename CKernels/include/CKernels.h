@@ -298,23 +298,32 @@ typedef struct pf_batch_normalization {
   float epsilon;
 } pf_batch_normalization;
 
-/// y = (x - mean) / sqrt(variance + epsilon) * scale + shift with each channel's own mean and biased variance, which
-/// are stored (channels elements each). scale and shift may be NULL (1 and 0). batch * spatial must be at least 1.
-pf_status pf_batch_normalization_forward(const pf_context *context, const pf_batch_normalization *problem,
-                                         const float *x, const float *scale, const float *shift, float *mean,
-                                         float *variance, float *y);
+typedef enum pf_activation : int32_t {
+  pf_activation_none = 0,
+  pf_activation_relu = 1,   // as pf_relu
+  pf_activation_relu6 = 2,  // as pf_relu6
+} pf_activation;
 
-/// The same with a given mean and variance (evaluation mode).
+/// Each channel's own mean and biased variance, and what is left of the mean when it was rounded to float (channels
+/// elements each). batch * spatial must be at least 1.
+pf_status pf_batch_normalization_statistics(const pf_context *context, const pf_batch_normalization *problem,
+                                            const float *x, float *mean, float *mean_remainder, float *variance);
+
+/// y = activation((x - mean) / sqrt(variance + epsilon) * scale + shift + addend), rounded as if the activation and the
+/// addition were calls of their own. scale and shift may be NULL (1 and 0); mean_remainder is a part of the mean, or
+/// NULL (0); addend has the shape of x, or is NULL; y may be addend.
 pf_status pf_batch_normalization_apply(const pf_context *context, const pf_batch_normalization *problem,
-                                       const float *x, const float *scale, const float *shift, const float *mean,
-                                       const float *variance, float *y);
+                                       pf_activation activation, const float *x, const float *scale,
+                                       const float *shift, const float *mean, const float *mean_remainder,
+                                       const float *variance, const float *addend, float *y);
 
-/// Gradients from `y_gradient`. With statistics_depend_on_x (training) the mean and variance are functions of x;
-/// without, they are constants. Each of the three outputs may be NULL: it isn't computed. Scale and shift gradients
-/// overwrite.
+/// Gradients from `y_gradient`, that of the activation's result; there was no addend. With statistics_depend_on_x
+/// (training) the mean and variance are functions of x; without, they are constants. Each of the three outputs may be
+/// NULL: it isn't computed. Scale and shift gradients overwrite. x_gradient may be y_gradient.
 pf_status pf_batch_normalization_backward(const pf_context *context, const pf_batch_normalization *problem,
-                                          bool statistics_depend_on_x, const float *x, const float *y_gradient,
-                                          const float *scale, const float *mean, const float *variance,
+                                          bool statistics_depend_on_x, pf_activation activation, const float *x,
+                                          const float *y_gradient, const float *scale, const float *shift,
+                                          const float *mean, const float *mean_remainder, const float *variance,
                                           const uint8_t *scale_gradient_mask, const uint8_t *shift_gradient_mask,
                                           float *x_gradient, float *scale_gradient, float *shift_gradient);
 

@@ -7,7 +7,11 @@
 
 #include "include/CKernels.h"
 
-enum { pf_unary_count = pf_tanh + 1, pf_binary_count = pf_relu6_backward + 1 };
+enum {
+  pf_unary_count = pf_tanh + 1,
+  pf_binary_count = pf_relu6_backward + 1,
+  pf_activation_count = pf_activation_relu6 + 1,
+};
 
 // The scalars of an optimizer step, rounded to float once, as PyTorch's scalar arguments are.
 typedef struct pf_sgd_scalars {
@@ -57,6 +61,29 @@ typedef struct pf_rows {
   int64_t rows, stride, columns;
 } pf_rows;
 
+// What a channel's normalisation does to an element: y = (x - mean) * factor + shift, and backwards
+// x_gradient = (y_gradient - gradient_mean - (x - mean) * slope) * factor.
+typedef struct pf_affine {
+  float mean, factor, shift, gradient_mean, slope;
+} pf_affine;
+
+// Two sums under way.
+enum { pf_reduction_lanes = 16 };
+typedef struct pf_lane_sums {
+  double lanes[2][pf_reduction_lanes];
+} pf_lane_sums;
+
+static inline void pf_sum_lanes(const pf_lane_sums *lanes, double sums[2]) {
+  for (int32_t which = 0; which < 2; ++which) {
+    double part[pf_reduction_lanes];
+    for (int32_t i = 0; i < pf_reduction_lanes; ++i) part[i] = lanes->lanes[which][i];
+    for (int32_t width = pf_reduction_lanes / 2; width > 0; width /= 2) {
+      for (int32_t i = 0; i < width; ++i) part[i] += part[i + width];
+    }
+    sums[which] = part[0];
+  }
+}
+
 typedef struct pf_operation_kernels {
   // Elementwise. x and result may be the same; steps are 0 or 1.
   void (*unary[pf_unary_count])(int64_t count, const float *x, float *result);
@@ -83,11 +110,16 @@ typedef struct pf_operation_kernels {
 
   // Batch normalisation: a stretch of one channel.
   double (*rows_sum)(pf_rows shape, const float *x);
-  double (*rows_squares)(pf_rows shape, double mean, const float *x);  // sum of (x - mean)^2
-  void (*rows_normalize)(pf_rows shape, float mean, float factor, float shift, const float *x, float *y);
-  void (*rows_products)(pf_rows shape, float mean, const float *x, const float *y_gradient, double sums[2]);
-  void (*rows_normalize_backward)(pf_rows shape, float mean, float factor, float gradient_mean, float slope,
-                                  const float *x, const float *y_gradient, float *x_gradient);
+  // adds x - origin and its square
+  void (*rows_moments)(pf_rows shape, double origin, const float *x, pf_lane_sums *sums);
+  // addend may be NULL
+  void (*rows_normalize[pf_activation_count])(pf_rows shape, const pf_affine *affine, const float *x,
+                                              const float *addend, float *y);
+  // adds y's gradient before the activation and its product with x - mean
+  void (*rows_products[pf_activation_count])(pf_rows shape, const pf_affine *affine, const float *x,
+                                             const float *y_gradient, pf_lane_sums *sums);
+  void (*rows_normalize_backward[pf_activation_count])(pf_rows shape, const pf_affine *affine, const float *x,
+                                                       const float *y_gradient, float *x_gradient);
 
   // Softmax and cross-entropy: whole rows.
   void (*softmax)(int64_t rows, int64_t columns, bool logarithm, const float *x, float *result);

@@ -1,7 +1,7 @@
 // Reductions. Sums are kept in double, in a number of lanes that is the same for every instruction set: so are their
 // bits.
 
-enum { reduction_lanes = 16 };
+enum { reduction_lanes = pf_reduction_lanes };
 typedef float float_lanes __attribute__((ext_vector_type(reduction_lanes)));
 typedef double double_lanes __attribute__((ext_vector_type(reduction_lanes)));
 typedef int32_t integer_lanes __attribute__((ext_vector_type(reduction_lanes)));
@@ -18,6 +18,15 @@ PF_INLINE float_lanes load_lanes(const float *x, int64_t count, float filling) {
 }
 
 PF_INLINE double_lanes widen(float_lanes lanes) { return __builtin_convertvector(lanes, double_lanes); }
+
+/// a * b + c, as multiply_add of a vector.
+PF_INLINE float_lanes multiply_add_lanes(float_lanes a, float_lanes b, float_lanes c) {
+#if PF_FUSED
+  return __builtin_elementwise_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
 
 PF_INLINE double sum_of_lanes(double_lanes lanes) {
   double sums[reduction_lanes];
@@ -46,20 +55,32 @@ PF_INLINE double_lanes squared_deviations(float_lanes x, double mean) {
   return deviations * deviations;
 }
 
-static double rows_squares(pf_rows shape, double mean, const float *x) {
-  double_lanes sums = 0;
+PF_INLINE double_lanes load_sums(const double *sums) {
+  double_lanes lanes;
+  memcpy(&lanes, sums, sizeof lanes);
+  return lanes;
+}
+
+PF_INLINE void store_sums(double *sums, double_lanes lanes) { memcpy(sums, &lanes, sizeof lanes); }
+
+static void rows_moments(pf_rows shape, double origin, const float *x, pf_lane_sums *sums) {
+  double_lanes deviations = load_sums(sums->lanes[0]), squares = load_sums(sums->lanes[1]);
   for (int64_t row = 0; row < shape.rows; ++row, x += shape.stride) {
     int64_t i = 0;
     for (; i + reduction_lanes <= shape.columns; i += reduction_lanes) {
-      sums += squared_deviations(load_lanes(x + i, reduction_lanes, 0), mean);
+      const double_lanes deviation = widen(load_lanes(x + i, reduction_lanes, 0)) - origin;
+      deviations += deviation;
+      squares += deviation * deviation;
     }
     const int64_t rest = shape.columns - i;
     if (rest > 0) {
-      const double_lanes squares = squared_deviations(load_lanes(x + i, rest, 0), mean);
-      for (int64_t lane = 0; lane < rest; ++lane) sums[lane] += squares[lane];
+      const double_lanes deviation = widen(load_lanes(x + i, rest, (float)origin)) - origin;
+      deviations += deviation;
+      squares += deviation * deviation;
     }
   }
-  return sum_of_lanes(sums);
+  store_sums(sums->lanes[0], deviations);
+  store_sums(sums->lanes[1], squares);
 }
 
 static double sum_elements(int64_t count, const float *x) { return rows_sum((pf_rows){1, count, count}, x); }

@@ -42,8 +42,11 @@ static void softmax_backward(int64_t rows, int64_t columns, bool logarithm, cons
       PF_VECTORIZE
       for (int64_t i = 0; i < columns; ++i) x_gradient[i] = result_gradient[i] - exp1(result[i]) * sum;
     } else {
+      const pf_affine nothing = {0};
+      pf_lane_sums lanes = {0};
       double sums[2];
-      rows_products((pf_rows){1, columns, columns}, 0, result, result_gradient, sums);
+      rows_products_none((pf_rows){1, columns, columns}, &nothing, result, result_gradient, &lanes);
+      pf_sum_lanes(&lanes, sums);
       const float product = (float)sums[1];
       PF_VECTORIZE
       for (int64_t i = 0; i < columns; ++i) x_gradient[i] = (result_gradient[i] - product) * result[i];

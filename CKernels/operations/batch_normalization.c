@@ -1,15 +1,22 @@
 // Batch normalisation. A channel's batch is cut into chunks by the shape alone; sums are formed in double and added in
-// order of the chunks. The variance comes from a second pass over deviations from the mean, which costs little while a
-// channel is in cache and doesn't cancel.
+// order of the chunks. Mean and variance come from one pass, over deviations from the channel's first element: with n
+// elements, (mean - first)^2 is at most n times the variance, so that no more than n 2^-53 of it cancels.
+//
+// Memory is read in its own order, the planes of a few neighbouring channels of one image after those of another: a
+// channel by itself would jump from page to page, where the hardware's prefetch begins anew each time.
 
 #include <math.h>
+#include <string.h>
 
 #include "runtime/runtime.h"
 
 enum {
   chunk_elements = 16384,  // of a chunk, about
   gathered_elements = 1024,
-  narrow = 16              // planes smaller than this are gathered before they are summed
+  narrow = 16,          // planes smaller than this are gathered before they are summed
+  short_plane = 512,    // planes smaller than this are taken channel by channel: a call each would cost too much
+  most_channels = 64,   // taken together
+  kept_bytes = 4 << 20  // that a thread may expect to find again in the caches from one pass to the next
 };
 
 typedef struct normalization_work {
@@ -17,12 +24,14 @@ typedef struct normalization_work {
   int64_t batch, channels, spatial;
   double epsilon;
   int64_t chunk_rows, chunks;  // planes of a chunk, chunks of a channel
-  const float *x, *y_gradient, *scale, *shift;
+  pf_activation activation;
+  const float *x, *y_gradient, *addend;
   float *y;  // or the gradient with respect to x
-  // Of a channel. The exact mean is forward's alone.
-  float *mean, *variance;
-  const float *given_mean, *given_variance;
-  double *exact_mean;
+  // Of a channel.
+  const float *scale, *shift;
+  float *mean, *mean_remainder, *variance;
+  const float *given_mean, *given_remainder, *given_variance;
+  pf_affine *affines;
   double (*partials)[2];  // channels x chunks
   // Backward only.
   bool statistics_depend_on_x;
@@ -30,12 +39,77 @@ typedef struct normalization_work {
   float *scale_gradient, *shift_gradient;
 } normalization_work;
 
-/// Where an item (a chunk of a channel) lies.
-static pf_rows rows_of_item(const normalization_work *work, int64_t item, int64_t *channel, int64_t *offset) {
-  *channel = item / work->chunks;
-  const int64_t first = item % work->chunks * work->chunk_rows;
-  *offset = (first * work->channels + *channel) * work->spatial;
-  return (pf_rows){pf_minimum_of(work->chunk_rows, work->batch - first), work->channels * work->spatial, work->spatial};
+static double elements_of_channel(const normalization_work *work) {
+  return (double)work->batch * (double)work->spatial;
+}
+
+static double total(const normalization_work *work, int64_t channel, int32_t which) {
+  double sum = 0;
+  for (int64_t chunk = 0; chunk < work->chunks; ++chunk) sum += work->partials[channel * work->chunks + chunk][which];
+  return sum;
+}
+
+// MARK: Before and after the passes: a channel
+
+static double inverse_deviation(const normalization_work *work, int64_t channel) {
+  return 1 / sqrt((double)work->given_variance[channel] + work->epsilon);
+}
+
+static void store_affine(normalization_work *work, int64_t channel) {
+  const double scale = work->scale == NULL ? 1 : (double)work->scale[channel];
+  const float factor = (float)(inverse_deviation(work, channel) * scale);
+  double shift = work->shift == NULL ? 0 : (double)work->shift[channel];
+  // What the mean lost when it was rounded, far from zero more than the deviations' own error, goes into the shift.
+  if (work->given_remainder != NULL) shift -= (double)work->given_remainder[channel] * (double)factor;
+  work->affines[channel] = (pf_affine){work->given_mean[channel], factor, (float)shift, 0, 0};
+}
+
+static double first_of_channel(const normalization_work *work, int64_t channel) {
+  return (double)work->x[channel * work->spatial];
+}
+
+static void store_statistics(normalization_work *work, int64_t channel) {
+  const double count = elements_of_channel(work);
+  const double beyond = total(work, channel, 0) / count;  // the first element
+  const double mean = first_of_channel(work, channel) + beyond;
+  const double variance = total(work, channel, 1) / count - beyond * beyond;
+  work->mean[channel] = (float)mean;
+  work->mean_remainder[channel] = (float)(mean - (double)work->mean[channel]);
+  work->variance[channel] = (float)(variance < 0 ? 0 : variance);
+}
+
+static void store_gradients(normalization_work *work, int64_t channel) {
+  const double gradients = total(work, channel, 0), products = total(work, channel, 1);
+  const double inverse = inverse_deviation(work, channel);
+  if (work->scale_gradient != NULL) {
+    const bool trainable = work->scale_mask == NULL || work->scale_mask[channel] != 0;
+    work->scale_gradient[channel] = trainable ? (float)(products * inverse) : 0.0f;
+  }
+  if (work->shift_gradient != NULL) {
+    const bool trainable = work->shift_mask == NULL || work->shift_mask[channel] != 0;
+    work->shift_gradient[channel] = trainable ? (float)gradients : 0.0f;
+  }
+  if (work->statistics_depend_on_x) {
+    const double count = elements_of_channel(work);
+    work->affines[channel].gradient_mean = (float)(gradients / count);
+    work->affines[channel].slope = (float)(products / count * inverse * inverse);
+  }
+}
+
+// MARK: Passes: rows of a channel
+
+typedef void (*rows_function)(const normalization_work *work, int64_t channel, pf_rows shape, const float *x,
+                              const float *y_gradient, pf_lane_sums *sums);
+
+static void add_moments(const normalization_work *work, int64_t channel, pf_rows shape, const float *x,
+                        const float *y_gradient, pf_lane_sums *sums) {
+  (void)y_gradient;
+  work->kernels->rows_moments(shape, first_of_channel(work, channel), x, sums);
+}
+
+static void add_products(const normalization_work *work, int64_t channel, pf_rows shape, const float *x,
+                         const float *y_gradient, pf_lane_sums *sums) {
+  work->kernels->rows_products[work->activation](shape, &work->affines[channel], x, y_gradient, sums);
 }
 
 static pf_rows gather(pf_rows shape, const float *x, float *gathered) {
@@ -45,14 +119,11 @@ static pf_rows gather(pf_rows shape, const float *x, float *gathered) {
   return (pf_rows){1, shape.rows * shape.columns, shape.rows * shape.columns};
 }
 
-/// Calls `sum_part` on the stretch, or on gathered pieces of it: one call a few elements would cost more than the sum.
-static void sum_stretch(const normalization_work *work, pf_rows shape, const float *x, const float *y_gradient,
-                        int64_t channel, double sums[2],
-                        void (*sum_part)(const normalization_work *work, pf_rows shape, const float *x,
-                                         const float *y_gradient, int64_t channel, double sums[2])) {
-  sums[0] = sums[1] = 0;
+/// Calls `add` on rows, or on gathered pieces of them: one call a few elements would cost more than the sum.
+static void add_rows_of(rows_function add, const normalization_work *work, int64_t channel, pf_rows shape,
+                        const float *x, const float *y_gradient, pf_lane_sums *sums) {
   if (shape.columns >= narrow) {
-    sum_part(work, shape, x, y_gradient, channel, sums);
+    add(work, channel, shape, x, y_gradient, sums);
     return;
   }
   const int64_t rows = gathered_elements / shape.columns;
@@ -61,178 +132,135 @@ static void sum_stretch(const normalization_work *work, pf_rows shape, const flo
     pf_rows piece = {pf_minimum_of(rows, shape.rows - row), shape.stride, shape.columns};
     if (y_gradient != NULL) gather(piece, y_gradient + row * shape.stride, gathered_gradient);
     piece = gather(piece, x + row * shape.stride, gathered_x);
-    sum_part(work, piece, gathered_x, gathered_gradient, channel, sums);
+    add(work, channel, piece, gathered_x, gathered_gradient, sums);
   }
 }
 
-static void add_sum(const normalization_work *work, pf_rows shape, const float *x, const float *y_gradient,
-                    int64_t channel, double sums[2]) {
-  (void)y_gradient, (void)channel;
-  sums[0] += work->kernels->rows_sum(shape, x);
+static void sum_moments(const normalization_work *work, int64_t channel, pf_rows shape, int64_t offset,
+                        pf_lane_sums *sums) {
+  add_rows_of(add_moments, work, channel, shape, work->x + offset, NULL, sums);
 }
 
-static void add_squares(const normalization_work *work, pf_rows shape, const float *x, const float *y_gradient,
-                        int64_t channel, double sums[2]) {
-  (void)y_gradient;
-  sums[0] += work->kernels->rows_squares(shape, work->exact_mean[channel], x);
+static void sum_products(const normalization_work *work, int64_t channel, pf_rows shape, int64_t offset,
+                         pf_lane_sums *sums) {
+  add_rows_of(add_products, work, channel, shape, work->x + offset, work->y_gradient + offset, sums);
 }
 
-static void add_products(const normalization_work *work, pf_rows shape, const float *x, const float *y_gradient,
-                         int64_t channel, double sums[2]) {
-  double part[2];
-  work->kernels->rows_products(shape, work->given_mean[channel], x, y_gradient, part);
-  sums[0] += part[0];
-  sums[1] += part[1];
+static void normalize(const normalization_work *work, int64_t channel, pf_rows shape, int64_t offset,
+                      pf_lane_sums *sums) {
+  (void)sums;
+  const float *addend = work->addend == NULL ? NULL : work->addend + offset;
+  work->kernels->rows_normalize[work->activation](shape, &work->affines[channel], work->x + offset, addend,
+                                                  work->y + offset);
 }
 
-// MARK: Passes over items, and over channels in between
-
-static void sum_items(void *argument, int64_t begin, int64_t end, int32_t part) {
-  (void)part;
-  const normalization_work *work = argument;
-  for (int64_t item = begin; item < end; ++item) {
-    int64_t channel, offset;
-    const pf_rows shape = rows_of_item(work, item, &channel, &offset);
-    sum_stretch(work, shape, work->x + offset, NULL, channel, work->partials[item], add_sum);
-  }
-}
-
-static void square_items(void *argument, int64_t begin, int64_t end, int32_t part) {
-  (void)part;
-  const normalization_work *work = argument;
-  for (int64_t item = begin; item < end; ++item) {
-    int64_t channel, offset;
-    const pf_rows shape = rows_of_item(work, item, &channel, &offset);
-    sum_stretch(work, shape, work->x + offset, NULL, channel, work->partials[item], add_squares);
-  }
-}
-
-static void product_items(void *argument, int64_t begin, int64_t end, int32_t part) {
-  (void)part;
-  const normalization_work *work = argument;
-  for (int64_t item = begin; item < end; ++item) {
-    int64_t channel, offset;
-    const pf_rows shape = rows_of_item(work, item, &channel, &offset);
-    sum_stretch(work, shape, work->x + offset, work->y_gradient + offset, channel, work->partials[item], add_products);
-  }
-}
-
-static double total(const normalization_work *work, int64_t channel, int32_t which) {
-  double sum = 0;
-  for (int64_t chunk = 0; chunk < work->chunks; ++chunk) sum += work->partials[channel * work->chunks + chunk][which];
-  return sum;
-}
-
-static double elements_of_channel(const normalization_work *work) {
-  return (double)work->batch * (double)work->spatial;
-}
-
-static double inverse_deviation(const normalization_work *work, int64_t channel) {
-  return 1 / sqrt((double)work->given_variance[channel] + work->epsilon);
-}
-
-static double scale_of(const normalization_work *work, int64_t channel) {
-  return work->scale == NULL ? 1 : (double)work->scale[channel];
-}
-
-static void store_mean(normalization_work *work, int64_t channel) {
-  work->exact_mean[channel] = total(work, channel, 0) / elements_of_channel(work);
-  work->mean[channel] = (float)work->exact_mean[channel];
-}
-
-static void store_variance(normalization_work *work, int64_t channel) {
-  work->variance[channel] = (float)(total(work, channel, 0) / elements_of_channel(work));
-}
-
-static void normalize_items(void *argument, int64_t begin, int64_t end, int32_t part) {
-  (void)part;
-  const normalization_work *work = argument;
-  for (int64_t item = begin; item < end; ++item) {
-    int64_t channel, offset;
-    const pf_rows shape = rows_of_item(work, item, &channel, &offset);
-    const float factor = (float)(inverse_deviation(work, channel) * scale_of(work, channel));
-    double shift = work->shift == NULL ? 0 : (double)work->shift[channel];
-    // What the mean lost when it was rounded, far from zero more than the deviations' own error, goes into the shift.
-    if (work->exact_mean != NULL) {
-      shift += ((double)work->given_mean[channel] - work->exact_mean[channel]) * (double)factor;
-    }
-    work->kernels->rows_normalize(shape, work->given_mean[channel], factor, (float)shift, work->x + offset,
-                                  work->y + offset);
-  }
-}
-
-static void store_gradients(normalization_work *work, int64_t channel) {
-  if (work->scale_gradient != NULL) {
-    const bool trainable = work->scale_mask == NULL || work->scale_mask[channel] != 0;
-    const double gradient = total(work, channel, 1) * inverse_deviation(work, channel);
-    work->scale_gradient[channel] = trainable ? (float)gradient : 0.0f;
-  }
-  if (work->shift_gradient != NULL) {
-    const bool trainable = work->shift_mask == NULL || work->shift_mask[channel] != 0;
-    work->shift_gradient[channel] = trainable ? (float)total(work, channel, 0) : 0.0f;
-  }
-}
-
-static void differentiate_items(void *argument, int64_t begin, int64_t end, int32_t part) {
-  (void)part;
-  const normalization_work *work = argument;
-  for (int64_t item = begin; item < end; ++item) {
-    int64_t channel, offset;
-    const pf_rows shape = rows_of_item(work, item, &channel, &offset);
-    const double inverse = inverse_deviation(work, channel);
-    const float factor = (float)(inverse * scale_of(work, channel));
-    const float *y_gradient = work->y_gradient + offset;
-    float *x_gradient = work->y + offset;
-    if (work->statistics_depend_on_x) {
-      const double count = elements_of_channel(work);
-      const float gradient_mean = (float)(total(work, channel, 0) / count);
-      const float slope = (float)(total(work, channel, 1) / count * inverse * inverse);
-      work->kernels->rows_normalize_backward(shape, work->given_mean[channel], factor, gradient_mean, slope,
-                                             work->x + offset, y_gradient, x_gradient);
-    } else {
-      for (int64_t row = 0; row < shape.rows; ++row) {
-        work->kernels->scale(shape.columns, factor, -0.0f, y_gradient + row * shape.stride,
-                             x_gradient + row * shape.stride);
-      }
-    }
-  }
+static void differentiate(const normalization_work *work, int64_t channel, pf_rows shape, int64_t offset,
+                          pf_lane_sums *sums) {
+  (void)sums;
+  work->kernels->rows_normalize_backward[work->activation](shape, &work->affines[channel], work->x + offset,
+                                                           work->y_gradient + offset, work->y + offset);
 }
 
 // MARK: Order of the passes
 
+typedef struct normalization_pass {
+  /// Works on rows that begin `offset` elements into the tensors, adding to the channel's sums in this chunk.
+  void (*rows)(const normalization_work *work, int64_t channel, pf_rows shape, int64_t offset, pf_lane_sums *sums);
+  bool sums;
+  void (*channel)(normalization_work *work, int64_t channel);  // when all chunks are summed; NULL: nothing
+} normalization_pass;
+
 typedef struct normalization_passes {
   int32_t count;
-  pf_range_function items[3];                                          // NULL: none
-  void (*channel[3])(normalization_work *work, int64_t channel);  // after the items; NULL: none
+  normalization_pass passes[2];
   normalization_work *work;
 } normalization_passes;
 
-static void run_channels(void *argument, int64_t begin, int64_t end, int32_t part) {
-  const normalization_passes *passes = argument;
-  const int64_t chunks = passes->work->chunks;
+/// One pass over a chunk of some channels, most_channels at most.
+static void run_chunk(const normalization_work *work, const normalization_pass *pass, int64_t chunk, int64_t begin,
+                      int64_t end) {
+  pf_lane_sums sums[most_channels];
+  if (pass->sums) memset(sums, 0, (size_t)(end - begin) * sizeof *sums);
+  const int64_t first = chunk * work->chunk_rows, stride = work->channels * work->spatial;
+  const int64_t rows = pf_minimum_of(work->chunk_rows, work->batch - first);
+  const int64_t together = work->spatial < short_plane ? rows : 1;
+  for (int64_t row = 0; row < rows; row += together) {
+    for (int64_t channel = begin; channel < end; ++channel) {
+      const int64_t offset = (first + row) * stride + channel * work->spatial;
+      pass->rows(work, channel, (pf_rows){together, stride, work->spatial}, offset, &sums[channel - begin]);
+    }
+  }
+  if (!pass->sums) return;
   for (int64_t channel = begin; channel < end; ++channel) {
-    for (int32_t pass = 0; pass < passes->count; ++pass) {
-      passes->items[pass](passes->work, channel * chunks, (channel + 1) * chunks, part);
-      if (passes->channel[pass] != NULL) passes->channel[pass](passes->work, channel);
+    pf_sum_lanes(&sums[channel - begin], work->partials[channel * work->chunks + chunk]);
+  }
+}
+
+/// All passes over some channels, a group at a time: small enough to be found in the caches by the second pass.
+static void run_channels(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const normalization_passes *passes = argument;
+  normalization_work *work = passes->work;
+  const double bytes = 2.0 * sizeof(float) * elements_of_channel(work);  // x and a gradient
+  int64_t group = most_channels;
+  if (passes->count > 1 && bytes * (double)group > kept_bytes) group = pf_maximum_of(1, (int64_t)(kept_bytes / bytes));
+  for (; begin < end; begin += group) {
+    const int64_t last = pf_minimum_of(begin + group, end);
+    for (const normalization_pass *pass = passes->passes; pass < passes->passes + passes->count; ++pass) {
+      for (int64_t chunk = 0; chunk < work->chunks; ++chunk) run_chunk(work, pass, chunk, begin, last);
+      for (int64_t channel = begin; channel < last && pass->channel != NULL; ++channel) pass->channel(work, channel);
     }
   }
 }
 
-/// Either shares out channels, each of which stays in a core's cache from pass to pass, or, where there are too few of
-/// them, the items of one pass after another. The results are the same.
+typedef struct items_of_pass {
+  const normalization_work *work;
+  const normalization_pass *pass;
+} items_of_pass;
+
+static void run_items(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const items_of_pass *items = argument;
+  const int64_t channels = items->work->channels;
+  for (int64_t item = begin; item < end; ++item) {
+    run_chunk(items->work, items->pass, item / channels, item % channels, item % channels + 1);
+  }
+}
+
+/// Either shares out channels or, where there are too few of them, the chunks of one pass after another. The results
+/// are the same.
 static void run_passes(const pf_settings *settings, normalization_passes *passes) {
-  const normalization_work *work = passes->work;
+  normalization_work *work = passes->work;
   const double item_cost = 16.0 * (double)work->chunk_rows * (double)work->spatial;
-  const int64_t items = work->channels * work->chunks;
-  if (work->channels >= 4 * (int64_t)settings->threads || work->chunks == 1) {
+  if (work->channels >= 4 * (int64_t)settings->threads || work->chunks <= 1) {
     pf_parallel(settings, work->channels, item_cost * (double)work->chunks * passes->count, run_channels, passes);
     return;
   }
-  for (int32_t pass = 0; pass < passes->count; ++pass) {
-    pf_parallel(settings, items, item_cost, passes->items[pass], passes->work);
-    if (passes->channel[pass] == NULL) continue;
-    for (int64_t channel = 0; channel < work->channels; ++channel) passes->channel[pass](passes->work, channel);
+  for (int32_t i = 0; i < passes->count; ++i) {
+    const normalization_pass *pass = &passes->passes[i];
+    items_of_pass items = {work, pass};
+    pf_parallel(settings, work->channels * work->chunks, item_cost, run_items, &items);
+    for (int64_t channel = 0; channel < work->channels && pass->channel != NULL; ++channel) {
+      pass->channel(work, channel);
+    }
   }
+}
+
+/// Runs the passes with memory for what they keep of each channel.
+static pf_status run(const pf_settings *settings, normalization_passes *passes) {
+  normalization_work *work = passes->work;
+  const size_t channels = (size_t)work->channels;
+  const size_t partials = channels * (size_t)work->chunks * sizeof *work->partials;
+  char *workspace = pf_memory_allocate(partials + channels * sizeof *work->affines);
+  PF_REQUIRE(workspace != NULL, pf_error_memory);
+  work->partials = (double(*)[2])workspace;
+  work->affines = (pf_affine *)(workspace + partials);
+  for (int64_t channel = 0; channel < work->channels && work->given_variance != NULL; ++channel) {
+    store_affine(work, channel);
+  }
+  run_passes(settings, passes);
+  pf_memory_release(workspace);
+  return pf_ok;
 }
 
 static pf_status read_problem(const pf_settings *settings, const pf_batch_normalization *problem,
@@ -250,76 +278,63 @@ static pf_status read_problem(const pf_settings *settings, const pf_batch_normal
   return pf_ok;
 }
 
-pf_status pf_batch_normalization_forward(const pf_context *context, const pf_batch_normalization *problem,
-                                         const float *x, const float *scale, const float *shift, float *mean,
-                                         float *variance, float *y) {
+pf_status pf_batch_normalization_statistics(const pf_context *context, const pf_batch_normalization *problem,
+                                            const float *x, float *mean, float *mean_remainder, float *variance) {
   pf_settings settings;
   normalization_work work;
   PF_TRY(pf_read_context(context, &settings));
   PF_TRY(read_problem(&settings, problem, &work));
   PF_REQUIRE(work.batch > 0, pf_error_dimension);
-  PF_REQUIRE(x != NULL && mean != NULL && variance != NULL && y != NULL, pf_error_null);
-  const size_t channels = (size_t)work.channels;
-  double *workspace = pf_memory_allocate((2 * channels * (size_t)work.chunks + channels) * sizeof(double));
-  PF_REQUIRE(workspace != NULL, pf_error_memory);
-  work.exact_mean = workspace;
-  work.partials = (double(*)[2])(workspace + channels);
-  work.x = x, work.scale = scale, work.shift = shift, work.y = y;
-  work.mean = mean, work.variance = variance;
-  work.given_mean = mean, work.given_variance = variance;
-  normalization_passes passes = {
-      3, {sum_items, square_items, normalize_items}, {store_mean, store_variance, NULL}, &work};
-  run_passes(&settings, &passes);
-  pf_memory_release(workspace);
-  return pf_ok;
+  PF_REQUIRE(x != NULL && mean != NULL && mean_remainder != NULL && variance != NULL, pf_error_null);
+  work.x = x;
+  work.mean = mean, work.mean_remainder = mean_remainder, work.variance = variance;
+  normalization_passes passes = {1, {{sum_moments, true, store_statistics}}, &work};
+  return run(&settings, &passes);
 }
 
 pf_status pf_batch_normalization_apply(const pf_context *context, const pf_batch_normalization *problem,
-                                       const float *x, const float *scale, const float *shift, const float *mean,
-                                       const float *variance, float *y) {
+                                       pf_activation activation, const float *x, const float *scale,
+                                       const float *shift, const float *mean, const float *mean_remainder,
+                                       const float *variance, const float *addend, float *y) {
   pf_settings settings;
   normalization_work work;
   PF_TRY(pf_read_context(context, &settings));
   PF_TRY(read_problem(&settings, problem, &work));
+  PF_REQUIRE(activation >= 0 && activation < (pf_activation)pf_activation_count, pf_error_value);
   if (work.batch == 0) return pf_ok;
   PF_REQUIRE(x != NULL && mean != NULL && variance != NULL && y != NULL, pf_error_null);
-  work.x = x, work.scale = scale, work.shift = shift, work.y = y;
-  work.given_mean = mean, work.given_variance = variance;
-  normalization_passes passes = {1, {normalize_items}, {NULL}, &work};
-  run_passes(&settings, &passes);
-  return pf_ok;
+  work.activation = activation;
+  work.x = x, work.addend = addend, work.scale = scale, work.shift = shift, work.y = y;
+  work.given_mean = mean, work.given_remainder = mean_remainder, work.given_variance = variance;
+  normalization_passes passes = {1, {{normalize, false, NULL}}, &work};
+  return run(&settings, &passes);
 }
 
 pf_status pf_batch_normalization_backward(const pf_context *context, const pf_batch_normalization *problem,
-                                          bool statistics_depend_on_x, const float *x, const float *y_gradient,
-                                          const float *scale, const float *mean, const float *variance,
+                                          bool statistics_depend_on_x, pf_activation activation, const float *x,
+                                          const float *y_gradient, const float *scale, const float *shift,
+                                          const float *mean, const float *mean_remainder, const float *variance,
                                           const uint8_t *scale_gradient_mask, const uint8_t *shift_gradient_mask,
                                           float *x_gradient, float *scale_gradient, float *shift_gradient) {
   pf_settings settings;
   normalization_work work;
   PF_TRY(pf_read_context(context, &settings));
   PF_TRY(read_problem(&settings, problem, &work));
+  PF_REQUIRE(activation >= 0 && activation < (pf_activation)pf_activation_count, pf_error_value);
   PF_REQUIRE(work.batch > 0 || !statistics_depend_on_x, pf_error_dimension);
   PF_REQUIRE(mean != NULL && variance != NULL, pf_error_null);
   PF_REQUIRE(work.batch == 0 || (x != NULL && y_gradient != NULL), pf_error_null);
   const bool sums = scale_gradient != NULL || shift_gradient != NULL ||
                     (x_gradient != NULL && statistics_depend_on_x);
   if (!sums && (x_gradient == NULL || work.batch == 0)) return pf_ok;
-  double *workspace = pf_memory_allocate(2 * (size_t)work.channels * (size_t)work.chunks * sizeof(double));
-  PF_REQUIRE(workspace != NULL, pf_error_memory);
-  work.partials = (double(*)[2])workspace;
-  work.x = x, work.y_gradient = y_gradient, work.scale = scale, work.y = x_gradient;
-  work.given_mean = mean, work.given_variance = variance;
+  work.activation = activation;
+  work.x = x, work.y_gradient = y_gradient, work.scale = scale, work.shift = shift, work.y = x_gradient;
+  work.given_mean = mean, work.given_remainder = mean_remainder, work.given_variance = variance;
   work.statistics_depend_on_x = statistics_depend_on_x;
   work.scale_mask = scale_gradient_mask, work.shift_mask = shift_gradient_mask;
   work.scale_gradient = scale_gradient, work.shift_gradient = shift_gradient;
   normalization_passes passes = {.work = &work};
-  if (sums) {
-    passes.items[passes.count] = product_items;
-    passes.channel[passes.count++] = store_gradients;
-  }
-  if (x_gradient != NULL) passes.items[passes.count++] = differentiate_items;
-  run_passes(&settings, &passes);
-  pf_memory_release(workspace);
-  return pf_ok;
+  if (sums) passes.passes[passes.count++] = (normalization_pass){sum_products, true, store_gradients};
+  if (x_gradient != NULL) passes.passes[passes.count++] = (normalization_pass){differentiate, false, NULL};
+  return run(&settings, &passes);
 }

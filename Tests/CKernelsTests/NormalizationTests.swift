@@ -17,6 +17,7 @@ extension KernelTests {
             Shape(batch: 8, channels: 16, spatial: 49, offset: 100),
             Shape(batch: 2, channels: 1, spatial: 20_000, offset: 1000),
             Shape(batch: 33, channels: 2, spatial: 2100, offset: -5), Shape(batch: 16, channels: 24, spatial: 200),
+            Shape(batch: 6, channels: 70, spatial: 520, offset: 1),
         ]
 
         /// Everything in double precision, from the textbook.
@@ -66,10 +67,14 @@ extension KernelTests {
                 onEveryInstructionSet(shape.testDescription) { context in
                     var mean = [Float](repeating: -77, count: shape.channels)
                     var variance = mean
+                    var remainder = mean
                     var result = [Float](repeating: -77, count: x.count)
                     #expect(
-                        pf_batch_normalization_forward(context, &problem, x, scale, shift, &mean, &variance, &result)
-                            == pf_ok)
+                        pf_batch_normalization_statistics(context, &problem, x, &mean, &remainder, &variance) == pf_ok)
+                    #expect(
+                        pf_batch_normalization_apply(
+                            context, &problem, pf_activation_none, x, scale, shift, mean, remainder, variance, nil,
+                            &result) == pf_ok)
                     return [mean, variance, result]
                 } check: { _, results in
                     expectWithin(
@@ -109,7 +114,9 @@ extension KernelTests {
             onEveryInstructionSet(shape.testDescription) { context in
                 var result = [Float](repeating: -77, count: x.count)
                 #expect(
-                    pf_batch_normalization_apply(context, &problem, x, scale, shift, mean, variance, &result) == pf_ok)
+                    pf_batch_normalization_apply(
+                        context, &problem, pf_activation_none, x, scale, shift, mean, nil, variance, nil, &result)
+                        == pf_ok)
                 return [result]
             } check: { _, results in
                 // Difference, factor, product, sum.
@@ -176,17 +183,18 @@ extension KernelTests {
                     var maskedShift = scaleResult
                     #expect(
                         pf_batch_normalization_backward(
-                            context, &problem, depends, x, yGradient, scale, mean, variance, nil, nil, &xGradient,
-                            &scaleResult, &shiftResult) == pf_ok)
+                            context, &problem, depends, pf_activation_none, x, yGradient, scale, nil, mean, nil, variance,
+                            nil, nil, &xGradient, &scaleResult, &shiftResult) == pf_ok)
                     #expect(
                         pf_batch_normalization_backward(
-                            context, &problem, depends, x, yGradient, scale, mean, variance, scaleMask, shiftMask, nil,
-                            &maskedScale, &maskedShift) == pf_ok)
+                            context, &problem, depends, pf_activation_none, x, yGradient, scale, nil, mean, nil, variance,
+                            scaleMask, shiftMask, nil, &maskedScale, &maskedShift) == pf_ok)
                     expectSameBits(maskedScale, zip(scaleResult, scaleMask).map { $1 == 0 ? 0 : $0 }, "masked scale")
                     expectSameBits(maskedShift, zip(shiftResult, shiftMask).map { $1 == 0 ? 0 : $0 }, "masked shift")
                     var alone = [Float](repeating: -77, count: x.count)
                     pf_batch_normalization_backward(
-                        context, &problem, depends, x, yGradient, scale, mean, variance, nil, nil, &alone, nil, nil)
+                        context, &problem, depends, pf_activation_none, x, yGradient, scale, nil, mean, nil, variance, nil,
+                        nil, &alone, nil, nil)
                     expectSameBits(alone, xGradient, "x gradient alone")
                     return [xGradient, scaleResult, shiftResult]
                 } check: { _, results in
@@ -200,6 +208,77 @@ extension KernelTests {
             }
         }
 
+        @Test(
+            "An activation and an addition give the same bits in the normalisation as in passes of their own",
+            arguments: shapes)
+        func fusion(_ shape: Shape) {
+            var generator = SeededGenerator(seed: 10)
+            let x = generator.fractions(shape.count).map { $0 + shape.offset }
+            let yGradient = generator.fractions(shape.count)
+            let addend = generator.fractions(shape.count)
+            let scale = generator.fractions(shape.channels, in: -6...6)
+            let shift = generator.fractions(shape.channels)
+            var problem = pf_batch_normalization(
+                batch: Int64(shape.batch), channels: Int64(shape.channels), spatial: Int64(shape.spatial),
+                epsilon: Self.epsilon)
+            var (count, stride) = (Int64(x.count), Int64(1))
+            for (activation, unary, backward) in [
+                (pf_activation_relu, pf_relu, pf_relu_backward), (pf_activation_relu6, pf_relu6, pf_relu6_backward),
+            ] {
+                onEveryInstructionSet(shape.testDescription) { context in
+                    var mean = [Float](repeating: 0, count: shape.channels)
+                    var (remainder, variance) = (mean, mean)
+                    pf_batch_normalization_statistics(context, &problem, x, &mean, &remainder, &variance)
+                    func applied(_ activation: pf_activation, to addend: [Float]?) -> [Float] {
+                        var y = addend ?? [Float](repeating: -77, count: x.count)
+                        if addend != nil {
+                            // In place of the addend.
+                            y.withUnsafeMutableBufferPointer {
+                                let status = pf_batch_normalization_apply(
+                                    context, &problem, activation, x, scale, shift, mean, remainder, variance,
+                                    $0.baseAddress, $0.baseAddress)
+                                #expect(status == pf_ok)
+                            }
+                        } else {
+                            pf_batch_normalization_apply(
+                                context, &problem, activation, x, scale, shift, mean, remainder, variance, nil, &y)
+                        }
+                        return y
+                    }
+                    func gradients(_ activation: pf_activation, _ yGradient: [Float]) -> [[Float]] {
+                        var xGradient = yGradient  // in place
+                        var scaleGradient = mean
+                        var shiftGradient = mean
+                        xGradient.withUnsafeMutableBufferPointer {
+                            let status = pf_batch_normalization_backward(
+                                context, &problem, true, activation, x, $0.baseAddress, scale, shift, mean, remainder,
+                                variance, nil, nil, $0.baseAddress, &scaleGradient, &shiftGradient)
+                            #expect(status == pf_ok)
+                        }
+                        return [xGradient, scaleGradient, shiftGradient]
+                    }
+                    let plain = applied(pf_activation_none, to: nil)
+                    var sum = plain
+                    pf_elementwise_binary(context, pf_add, 1, &count, plain, &stride, addend, &stride, &sum)
+                    var (activated, activatedSum, passed) = (plain, sum, plain)
+                    pf_elementwise_unary(context, unary, count, plain, &activated)
+                    pf_elementwise_unary(context, unary, count, sum, &activatedSum)
+                    pf_elementwise_binary(
+                        context, backward, 1, &count, yGradient, &stride, activated, &stride, &passed)
+                    expectSameBits(applied(activation, to: nil), activated, "activation")
+                    expectSameBits(applied(pf_activation_none, to: addend), sum, "addition")
+                    expectSameBits(applied(activation, to: addend), activatedSum, "addition and activation")
+                    let fused = gradients(activation, yGradient)
+                    for (result, expected) in zip(fused, gradients(pf_activation_none, passed)) {
+                        expectSameBits(result, expected, "gradient through the activation")
+                    }
+                    return [activated, activatedSum] + fused
+                } check: { _, results in
+                    #expect(results[0].allSatisfy { $0 >= 0 && (activation == pf_activation_relu || $0 <= 6) })
+                }
+            }
+        }
+
         @Test("A frozen channel's NaN reaches neither its gradients nor other channels'")
         func poison() {
             var x = (0..<24).map { Float($0 % 7) }
@@ -209,14 +288,17 @@ extension KernelTests {
             onEveryInstructionSet("poison") { context in
                 var mean = [Float](repeating: 0, count: 3)
                 var variance = mean
+                var remainder = mean
                 var y = x
                 var gradient = x
                 var scale = mean
                 var shift = mean
-                pf_batch_normalization_forward(context, &problem, x, nil, nil, &mean, &variance, &y)
+                pf_batch_normalization_statistics(context, &problem, x, &mean, &remainder, &variance)
+                pf_batch_normalization_apply(
+                    context, &problem, pf_activation_none, x, nil, nil, mean, remainder, variance, nil, &y)
                 pf_batch_normalization_backward(
-                    context, &problem, true, x, yGradient, nil, mean, variance, [1, 0, 1], [1, 0, 1], &gradient, &scale,
-                    &shift)
+                    context, &problem, true, pf_activation_none, x, yGradient, nil, nil, mean, remainder, variance,
+                    [1, 0, 1], [1, 0, 1], &gradient, &scale, &shift)
                 return [mean, y, gradient, scale, shift]
             } check: { _, results in
                 #expect(results[0].map(\.isNaN) == [false, true, false])
@@ -238,7 +320,7 @@ extension KernelTests {
                 var problem = pf_batch_normalization(batch: 2, channels: 3, spatial: 4, epsilon: 1e-5)
                 change(&problem)
                 expectRefused(status, label) {
-                    pf_batch_normalization_forward(nil, &problem, x, nil, nil, &mean, &variance, $0)
+                    pf_batch_normalization_statistics(nil, &problem, x, $0, &mean, &variance)
                 }
             }
             forward(pf_error_dimension, "no channels") { $0.channels = 0 }
@@ -251,26 +333,35 @@ extension KernelTests {
             }
             var problem = pf_batch_normalization(batch: 2, channels: 3, spatial: 4, epsilon: 1e-5)
             expectRefused(pf_error_null, "no problem") {
-                pf_batch_normalization_forward(nil, nil, x, nil, nil, &mean, &variance, $0)
+                pf_batch_normalization_statistics(nil, nil, x, $0, &mean, &variance)
             }
             expectRefused(pf_error_null, "no mean") {
-                pf_batch_normalization_forward(nil, &problem, x, nil, nil, nil, &variance, $0)
+                pf_batch_normalization_statistics(nil, &problem, x, nil, $0, &variance)
             }
             expectRefused(pf_error_null, "no variance") {
-                pf_batch_normalization_apply(nil, &problem, x, nil, nil, mean, nil, $0)
+                pf_batch_normalization_apply(
+                    nil, &problem, pf_activation_none, x, nil, nil, mean, nil, nil, nil, $0)
+            }
+            expectRefused(pf_error_value, "no activation") {
+                pf_batch_normalization_apply(
+                    nil, &problem, pf_activation(rawValue: 3), x, nil, nil, mean, nil, variance, nil, $0)
             }
             expectRefused(pf_error_null, "no gradient") {
                 pf_batch_normalization_backward(
-                    nil, &problem, true, x, nil, nil, mean, variance, nil, nil, $0, nil, nil)
+                    nil, &problem, true, pf_activation_none, x, nil, nil, nil, mean, nil, variance, nil, nil, $0, nil,
+                    nil)
             }
             problem.batch = 0
-            #expect(pf_batch_normalization_apply(nil, &problem, nil, nil, nil, nil, nil, nil) == pf_ok)
+            #expect(
+                pf_batch_normalization_apply(
+                    nil, &problem, pf_activation_none, nil, nil, nil, nil, nil, nil, nil, nil) == pf_ok)
             // The sums over an empty batch are zero.
             var scale: [Float] = [5, 5, 5]
             var shift: [Float] = [5, 5, 5]
             #expect(
                 pf_batch_normalization_backward(
-                    nil, &problem, false, nil, nil, nil, mean, variance, nil, nil, nil, &scale, &shift) == pf_ok)
+                    nil, &problem, false, pf_activation_none, nil, nil, nil, nil, mean, nil, variance, nil, nil, nil,
+                    &scale, &shift) == pf_ok)
             #expect(scale == [0, 0, 0] && shift == [0, 0, 0])
         }
     }

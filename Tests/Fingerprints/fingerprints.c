@@ -144,19 +144,22 @@ static void batch_normalization(void) {
   for (int i = 0; i < 5; i++) {
     const pf_batch_normalization p = {4, 5, planes[i], 1e-5f};
     const int64_t elements = 20 * planes[i];
-    float mean[5], variance[5], scale[5], shift[5];
-    PRINT("batch normalization", elements,
-          pf_batch_normalization_forward(&context, &p, y, x, x + 5, mean, variance, result));
+    float mean[5], remainder[5], variance[5], scale[5], shift[5];
+    require("batch statistics", pf_batch_normalization_statistics(&context, &p, y, mean, remainder, variance));
     print_words("mean", mean, 5);
+    print_words("mean's remainder", remainder, 5);
     print_words("variance", variance, 5);
-    PRINT("batch normalization, evaluating", elements,
-          pf_batch_normalization_apply(&context, &p, y, x, x + 5, mean, variance, result));
-    for (int depends = 0; depends < 2; depends++) {
-      PRINT("batch normalization backward", elements,
-            pf_batch_normalization_backward(&context, &p, depends, y, x, x, mean, variance, NULL, mask, result, scale,
-                                            shift));
-      print_words("scale gradient", scale, 5);
-      print_words("shift gradient", shift, 5);
+    for (int activation = 0; activation < 3; activation++) {
+      PRINT("batch normalization", elements,
+            pf_batch_normalization_apply(&context, &p, activation, y, x, x + 5, mean, remainder, variance,
+                                         activation == 2 ? x : NULL, result));
+      for (int depends = 0; depends < 2; depends++) {
+        PRINT("batch normalization backward", elements,
+              pf_batch_normalization_backward(&context, &p, depends, activation, y, x, x, x + 5, mean, remainder,
+                                              variance, NULL, mask, result, scale, shift));
+        print_words("scale gradient", scale, 5);
+        print_words("shift gradient", shift, 5);
+      }
     }
   }
 }

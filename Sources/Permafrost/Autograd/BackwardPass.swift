@@ -1,3 +1,4 @@
+import CKernels
 import CThreadState
 
 /// What is wrong with a request for gradients, or with a gradient that a hook returned.
@@ -47,7 +48,23 @@ final class BackwardPass {
             node.gradient = gradient
             return
         }
+        node.settleGradient()
         node.gradient!.accumulate(gradient)
+    }
+
+    /// Has a kernel compute a part of the gradient of a node's output. `body` gets the memory and how to write it:
+    /// where another part has come already, the kernel adds to it.
+    func send(
+        _ shape: Shape, to node: Node, _ body: (UnsafeMutablePointer<Float>, pf_writing) throws -> Void
+    ) rethrows {
+        if node.gradient?.shape == shape, isKnownUniquelyReferenced(&node.gradient!.storage) {
+            node.settleGradient()
+            try body(node.gradient!.storage.pointer, pf_accumulate)
+        } else {
+            let part = Tensor.uninitialized(shape)
+            try body(part.storage.pointer, pf_overwrite)
+            send(part, to: node)
+        }
     }
 
     private func run(_ root: Node, _ gradient: Tensor) throws {
@@ -66,10 +83,10 @@ final class BackwardPass {
                 if let freeze = leaf.afterBackward, before != nil { try? freeze(&leaf.grad!) }
             }
             for node in order {
-                node.gradient = nil
-                node.forEachInput { $0.gradient = nil }
+                node.dropGradient()
+                node.forEachInput { $0.dropGradient() }
             }
-            root.gradient = nil
+            root.dropGradient()
             throw error
         }
     }
@@ -105,14 +122,17 @@ final class BackwardPass {
     }
 
     private func visit(_ node: Node) throws {
-        // The engine's own reference goes first, so that what a hook or the node changes in place isn't copied.
-        var gradient = node.gradient.take()
-        if gradient != nil, let hooks = node.tensorHooks { try apply(hooks, to: &gradient!) }
-        if gradient != nil || node.runsWithoutGradient {
-            try node.backward(gradient, self)
+        if node.gradient != nil, let hooks = node.tensorHooks {
+            node.settleGradient()
+            // The engine's own reference goes first, so that what a hook changes in place isn't copied.
+            var gradient = node.gradient.take()!
+            try apply(hooks, to: &gradient)
+            node.gradient = consume gradient
+        }
+        if node.gradient != nil || node.runsWithoutGradient {
+            try node.propagate(self)
         }
         if !retainGraph { node.releaseSaved() }
-        gradient = nil
         try node.forEachInput { input in
             if let leaf = input as? Leaf, leaf.contributionCame() { try finalize(leaf) }
         }

@@ -1,3 +1,4 @@
+import CKernels
 import Synchronization
 
 /// One recorded operation: what it was computed from, and how a gradient flows back through it.
@@ -18,6 +19,11 @@ class Node {
     final var companion: Node?
     /// What has arrived of the gradient with respect to the output, in the backward pass under way.
     final var gradient: Tensor?
+    /// An activation of the output that `gradient` hasn't passed yet: it is the gradient of the activation's result,
+    /// its only part so far. Set on nodes that `differentiatesActivations`.
+    final var gradientAwaits: AwaitedActivation?
+    /// Whether `gradient` is what this node, an activation, would make of it: the part of a consumer that did its work.
+    final var gradientHasPassed = false
     /// The last backward pass that reached this node.
     final var reachedBy: UInt64 = 0
     /// Whether what was saved has been given up, so that a second backward is impossible.
@@ -44,9 +50,32 @@ class Node {
     /// Whether `backward` runs even when no gradient has arrived.
     var runsWithoutGradient: Bool { false }
 
+    /// Whether `backward` deals with `gradientAwaits`.
+    var differentiatesActivations: Bool { false }
+
+    /// Makes `gradient` that of the output, whole: before another part is added, or a hook sees it.
+    final func settleGradient() {
+        gradientHasPassed = false
+        guard let awaited = gradientAwaits.take() else { return }
+        gradient?.pass(through: awaited.kind, result: awaited.result)
+    }
+
+    /// Forgets what has arrived.
+    final func dropGradient() {
+        gradient = nil
+        gradientAwaits = nil
+        gradientHasPassed = false
+    }
+
     /// Sends to each operand's node its part of the gradient. `gradient` is what arrived; it is nil only for a node
     /// that asks to run without.
     func backward(_ gradient: Tensor?, _ pass: BackwardPass) throws {}
+
+    /// Calls `backward` with what arrived. A node that changes the gradient in place overrides this: taken from
+    /// `gradient`, it is the only reference, unless the tensor is shared.
+    func propagate(_ pass: BackwardPass) throws {
+        try backward(gradient.take(), pass)
+    }
 
     /// Gives up what was saved for the backward and sets `isReleased`; a node that saved nothing leaves both alone.
     func releaseSaved() {}
@@ -90,6 +119,12 @@ class Node {
             if isKnownUniquelyReferenced(&node) { node.moveDependencies(to: &list) }
         }
     }
+}
+
+/// An activation between a gradient and the node that has it.
+struct AwaitedActivation {
+    let kind: pf_activation
+    let result: Tensor
 }
 
 /// The node of a tensor that wasn't computed: a parameter, or an input that a gradient is wanted for.

@@ -19,14 +19,13 @@ private final class Convolution2dNode: Node {
     override func backward(_ gradient: Tensor?, _ pass: BackwardPass) throws {
         let gradient = gradient!
         if input0 != nil {
-            let part = Tensor.uninitialized(inputShape)
-            try requireKernel(
-                withKernelContext {
-                    pf_convolution2d_input_gradient(
-                        $0, &problem, gradient.storage.pointer, weight!.storage.pointer, pf_overwrite,
-                        part.storage.pointer)
-                }, "conv2d, input gradient")
-            pass.send(part, to: input0)
+            try pass.send(inputShape, to: input0!) { part, writing in
+                try requireKernel(
+                    withKernelContext {
+                        pf_convolution2d_input_gradient(
+                            $0, &problem, gradient.storage.pointer, weight!.storage.pointer, writing, part)
+                    }, "conv2d, input gradient")
+            }
         }
         if input1 != nil {
             let part = Tensor.uninitialized(weightShape)

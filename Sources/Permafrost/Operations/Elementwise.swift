@@ -185,7 +185,7 @@ extension Tensor {
     public static func + (a: Tensor, b: Tensor) -> Tensor {
         if let b = b.constant { return a.scaled(1, shift: b) }
         if let a = a.constant { return b.scaled(1, shift: a) }
-        var result = trapping { try binary(pf_add, a, b, "+") }
+        var result = normalizedSum(a, b) ?? normalizedSum(b, a) ?? trapping { try binary(pf_add, a, b, "+") }
         if records(a, b) { result.node = AddNode(a, b, sign: 1) }
         return result
     }
@@ -263,8 +263,6 @@ private final class UnaryNode: Node {
         case pf_exp: result = gradient * saved
         case pf_log: result = gradient / saved
         case pf_sqrt: result = gradient / (2 * saved)
-        case pf_relu: result = try Tensor.binary(pf_relu_backward, gradient, saved, name)
-        case pf_relu6: result = try Tensor.binary(pf_relu6_backward, gradient, saved, name)
         case pf_sigmoid: result = gradient * saved * (1 - saved)
         case pf_tanh: result = gradient * (1 - saved * saved)
         default: preconditionFailure("\(name) has no derivative here")
@@ -287,10 +285,6 @@ extension Tensor {
         return result
     }
 
-    /// max(x, 0); its derivative at 0 is 0.
-    public func relu() -> Tensor { unary(pf_relu, "relu") }
-    /// min(max(x, 0), 6); its derivative at 0 and 6 is 0.
-    public func relu6() -> Tensor { unary(pf_relu6, "relu6") }
     public func exp() -> Tensor { unary(pf_exp, "exp") }
     /// The natural logarithm.
     public func log() -> Tensor { unary(pf_log, "log", savesArgument: true) }
