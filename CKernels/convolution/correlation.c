@@ -15,6 +15,12 @@ typedef struct pf_correlation_run_state {
   char *scratch;                   // scratch_bytes a part
 } run_state;
 
+/// Of the plans that run together.
+typedef struct run_states {
+  int64_t count;
+  run_state state[pf_most_correlations];
+} run_states;
+
 /// What one thread holds.
 typedef struct scratch {
   float *frame, *sums, *panels;
@@ -234,51 +240,60 @@ static void fill_frame(const run_state *state, scratch *s, const item *item, con
   s->filled_group = item->group;
 }
 
-static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) {
-  const run_state *state = argument;
+static void run_item(const run_state *state, scratch *s, const item *now, const item *next) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
-  scratch s = scratch_of(state, part);
   const int64_t plane = p->y.source * p->x.source, taps = p->y.taps * p->x.taps;
+  for (int64_t first = 0; first == 0 || first < p->channels; first += plan->channel_step) {
+    inner_step step = {.first = first, .channels = pf_minimum_of(plan->channel_step, p->channels - first)};
+    step.k = first * taps;
+    step.inner = step.channels * taps;
+    step.last = first + step.channels == p->channels;
+    const float *frame = s->frame;
+    int64_t behind = plan->kernels->lanes;
+    if (plan->in_place) {
+      frame = source_of(state, now) + first * plane;
+      step.ahead = step.last ? source_of(state, next) - frame : step.channels * plane;
+      behind = (p->images * p->groups * p->channels - step.channels + 1) * plane - (frame - state->source) -
+               (now->block.images - 1) * p->groups * p->channels * plane - (now->block.rows - 1) * p->x.source -
+               now->block.columns;
+    } else {
+      fill_frame(state, s, now, &step);
+    }
+    if (plan->packed) pack_tiles(state, s, &step, frame, behind);
+    run_step(state, s, now->group, &step, frame, pf_piece_begin(plan->tiles, now->tile_part, plan->tile_parts),
+             pf_piece_begin(plan->tiles, now->tile_part + 1, plan->tile_parts));
+  }
+}
+
+static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) {
+  const run_states *states = argument;
+  const pf_correlation_plan *plan = states->state->plan;
   item now = {0}, next = item_of(plan, begin);
+  scratch s = scratch_of(states->state, part);
   for (int64_t index = begin; index < end; ++index) {
     const pf_block before = now.block;
     now = next;
     if (index + 1 < end) next = item_of(plan, index + 1);
-    if (index == begin || before.image != now.block.image || !is_same_place(&before, &now.block)) {
-      find_segments(plan, &now.block, &s);
-    }
-    for (int64_t first = 0; first == 0 || first < p->channels; first += plan->channel_step) {
-      inner_step step = {.first = first, .channels = pf_minimum_of(plan->channel_step, p->channels - first)};
-      step.k = first * taps;
-      step.inner = step.channels * taps;
-      step.last = first + step.channels == p->channels;
-      const float *frame = s.frame;
-      int64_t behind = plan->kernels->lanes;
-      if (plan->in_place) {
-        frame = source_of(state, &now) + first * plane;
-        step.ahead = step.last ? source_of(state, &next) - frame : step.channels * plane;
-        behind = (p->images * p->groups * p->channels - step.channels + 1) * plane - (frame - state->source) -
-                 (now.block.images - 1) * p->groups * p->channels * plane - (now.block.rows - 1) * p->x.source -
-                 now.block.columns;
-      } else {
-        fill_frame(state, &s, &now, &step);
-      }
-      if (plan->packed) pack_tiles(state, &s, &step, frame, behind);
-      run_step(state, &s, now.group, &step, frame, pf_piece_begin(plan->tiles, now.tile_part, plan->tile_parts),
-               pf_piece_begin(plan->tiles, now.tile_part + 1, plan->tile_parts));
+    const bool moved = index == begin || before.image != now.block.image || !is_same_place(&before, &now.block);
+    for (int64_t i = 0; i < states->count; ++i) {
+      // Plans that take turns leave nothing to each other.
+      if (states->count > 1) s = scratch_of(states->state + i, part);
+      if (moved || states->count > 1) find_segments(states->state[i].plan, &now.block, &s);
+      run_item(states->state + i, &s, &now, &next);
     }
   }
 }
 
-/// Items: the tiles of outputs of all groups.
+/// Items: plans, in each the tiles of outputs of all groups.
 static void pack_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   (void)part;
-  const run_state *state = argument;
-  const pf_correlation_plan *plan = state->plan;
-  const pf_correlation *p = &plan->problem;
+  const run_states *states = argument;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t group = item / plan->tiles, i = item % plan->tiles;
+    const run_state *state = states->state + item % states->count;
+    const pf_correlation_plan *plan = state->plan;
+    const pf_correlation *p = &plan->problem;
+    const int64_t group = item / states->count / plan->tiles, i = item / states->count % plan->tiles;
     const int64_t output = pf_piece_begin(p->outputs, i, plan->tiles);
     const int64_t rows = pf_piece_begin(p->outputs, i + 1, plan->tiles) - output;
     plan->kernels->pack_rows(plan->inner, rows, state->weight + group * p->weight_group + output * p->weight_output,
@@ -303,35 +318,45 @@ static void fill_offsets(const pf_correlation_plan *plan, int64_t *weight, int64
   }
 }
 
+void pf_correlation_run_aligned(int64_t count, const pf_correlation_plan *plans, const float *source,
+                                const float *weight, const float *bias, pf_writing writing, float *result,
+                                char *workspace) {
+  const pf_correlation_plan *first = plans;
+  const int64_t groups = first->problem.groups;
+  const int64_t items = first->blocks_images * first->blocks_y * first->blocks_x * groups * first->tile_parts;
+  if (items == 0) return;
+  run_states states = {.count = count};
+  char *next = workspace + first->parts * first->scratch_bytes;
+  for (int64_t i = 0; i < count; ++i) {
+    const pf_correlation_plan *plan = plans + i;
+    int64_t *weight_offsets = (int64_t *)next;
+    int64_t *frame_offsets = weight_offsets + plan->inner, *panel_offsets = frame_offsets + plan->inner;
+    fill_offsets(plan, weight_offsets, frame_offsets, panel_offsets);
+    states.state[i] = (run_state){
+        .plan = plan,
+        .source = source,
+        .weight = weight,
+        .bias = bias,
+        .accumulate = writing == pf_accumulate,
+        .result = result,
+        .packed_weight = (float *)(next + pf_aligned_bytes(3 * plan->inner * (int64_t)sizeof(int64_t))),
+        .weight_offsets = weight_offsets,
+        .frame_offsets = frame_offsets,
+        .panel_offsets = panel_offsets,
+        .scratch = workspace,
+    };
+    next += plan->shared_bytes;
+  }
+  const int64_t pack_items = count * first->tiles * groups;
+  pf_parallel_in((int32_t)pf_minimum_of(first->parts, pack_items), pack_items, pack_range, &states);
+  pf_parallel_in(first->parts, items, run_range, &states);
+}
+
 void pf_correlation_run(const pf_correlation_plan *plan, const float *source, const float *weight, const float *bias,
                         pf_writing writing, float *result, char *workspace) {
-  const pf_correlation *p = &plan->problem;
-  const int64_t blocks = plan->blocks_images * plan->blocks_y * plan->blocks_x * p->groups;
-  if (blocks == 0) return;
   if (plan->planes) {
     pf_correlation_planes_run(plan, source, weight, bias, writing, result, workspace);
-    return;
+  } else {
+    pf_correlation_run_aligned(1, plan, source, weight, bias, writing, result, workspace);
   }
-  run_state state = {
-      .plan = plan,
-      .source = source,
-      .weight = weight,
-      .bias = bias,
-      .accumulate = writing == pf_accumulate,
-      .result = result,
-      .scratch = workspace,
-  };
-  char *next = workspace + plan->parts * plan->scratch_bytes;
-  state.packed_weight = (float *)next;
-  next += plan->packed_weight_bytes;
-  int64_t *weight_offsets = (int64_t *)next;
-  int64_t *frame_offsets = weight_offsets + plan->inner, *panel_offsets = frame_offsets + plan->inner;
-  fill_offsets(plan, weight_offsets, frame_offsets, panel_offsets);
-  state.weight_offsets = weight_offsets;
-  state.frame_offsets = frame_offsets;
-  state.panel_offsets = panel_offsets;
-
-  const int32_t pack_parts = (int32_t)pf_minimum_of(plan->parts, plan->tiles * p->groups);
-  pf_parallel_in(pack_parts, plan->tiles * p->groups, pack_range, &state);
-  pf_parallel_in(plan->parts, blocks * plan->tile_parts, run_range, &state);
 }

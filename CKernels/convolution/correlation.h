@@ -48,12 +48,24 @@ typedef struct pf_correlation_plan {
   int64_t staged;    // floats of a result that waits to be scattered
 
   int64_t scratch_bytes;                     // of a part
-  int64_t packed_weight_bytes;
+  int64_t shared_bytes;                      // of what all parts read
   int64_t workspace_bytes;                   // in all
 } pf_correlation_plan;
 
 /// Plans a correlation. pf_error_overflow when its workspace can't be addressed.
 pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlation *problem, pf_correlation_plan *plan);
+
+/// Gives plans whose results interleave the same blocks, so that they can run together; false, and plans that are of no
+/// use any more, if that can't be.
+bool pf_correlation_align(const pf_settings *settings, int64_t count, pf_correlation_plan *plans);
+
+enum { pf_most_correlations = 4 };
+
+/// Runs up to pf_most_correlations aligned plans block by block, so that what they share is in the caches. `workspace` is
+/// a block of parts * scratch_bytes, and shared_bytes for each of them.
+void pf_correlation_run_aligned(int64_t count, const pf_correlation_plan *plans, const float *source,
+                                const float *weight, const float *bias, pf_writing writing, float *result,
+                                char *workspace);
 
 /// Runs a plan. `workspace` is a block of plan->workspace_bytes.
 void pf_correlation_run(const pf_correlation_plan *plan, const float *source, const float *weight, const float *bias,

@@ -118,6 +118,33 @@ static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t t
   }
 }
 
+/// Fills in what follows from the blocks.
+static void finish(const pf_settings *settings, pf_correlation_plan *plan) {
+  const pf_correlation *p = &plan->problem;
+  const int64_t tile = plan->kernels->tile_columns;
+  const int64_t inner_step = pf_maximum_of(plan->channel_step * p->y.taps * p->x.taps, 1);
+  plan->most_column_tiles = pf_ceiling_divide(block_points(plan), tile);
+  plan->most_segments = plan->most_column_tiles + plan->frame.most.images * plan->frame.most.rows;
+  const double operations = 2.0 * (double)plan->inner * (double)p->outputs * (double)block_points(plan);
+  const int64_t items = block_count(plan) * plan->tile_parts;
+  plan->parts = pf_parallel_parts(settings, items, operations / (double)plan->tile_parts);
+
+  // Each tile that isn't a single run of columns is packed; besides its columns a vector is written.
+  plan->panel_floats = inner_step * tile + plan->kernels->lanes;
+  const int64_t rows = plan->frame.most.images * plan->frame.most.rows;
+  const int64_t panels = plan->packed ? pf_minimum_of(plan->most_column_tiles, rows) : 0;
+  // The sums of a block wait for the next step of the inner dimension.
+  const bool waiting = plan->channel_step < p->channels;
+  plan->sums_floats = tile * (waiting ? p->outputs * plan->most_column_tiles : plan->kernels->tile_rows);
+  const int64_t floats = frame_floats(plan) + panels * plan->panel_floats + plan->sums_floats;
+  const int64_t segments = plan->most_segments * (int64_t)sizeof(pf_segment);
+  const int64_t indices = (plan->most_column_tiles + 1) * (int64_t)sizeof(int64_t);
+  plan->scratch_bytes = pf_aligned_bytes(floats * (int64_t)sizeof(float) + segments + indices);
+  plan->shared_bytes = pf_aligned_bytes(p->groups * p->outputs * plan->inner * (int64_t)sizeof(float)) +
+                       pf_aligned_bytes(3 * plan->inner * (int64_t)sizeof(int64_t));
+  plan->workspace_bytes = plan->parts * plan->scratch_bytes + plan->shared_bytes;
+}
+
 pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlation *problem,
                                  pf_correlation_plan *plan) {
   *plan = (pf_correlation_plan){.problem = *problem, .kernels = settings->kernels};
@@ -156,26 +183,37 @@ pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlati
   if (!plan->in_place) choose_blocks(candidate, most_block_points, settings->threads, &least, plan);
   candidate.packed = plan->inner > 0;
   if (candidate.packed) choose_blocks(candidate, most, settings->threads, &least, plan);
-
-  plan->most_column_tiles = pf_ceiling_divide(block_points(plan), tile);
-  plan->most_segments = plan->most_column_tiles + plan->frame.most.images * plan->frame.most.rows;
-  const double operations = 2.0 * (double)plan->inner * (double)p->outputs * (double)block_points(plan);
-  const int64_t items = block_count(plan) * plan->tile_parts;
-  plan->parts = pf_parallel_parts(settings, items, operations / (double)plan->tile_parts);
-
-  // Each tile that isn't a single run of columns is packed; besides its columns a vector is written.
-  plan->panel_floats = inner_step * tile + plan->kernels->lanes;
-  const int64_t rows = plan->frame.most.images * plan->frame.most.rows;
-  const int64_t panels = plan->packed ? pf_minimum_of(plan->most_column_tiles, rows) : 0;
-  // The sums of a block wait for the next step of the inner dimension.
-  const bool waiting = plan->channel_step < p->channels;
-  plan->sums_floats = tile * (waiting ? p->outputs * plan->most_column_tiles : plan->kernels->tile_rows);
-  const int64_t floats = frame_floats(plan) + panels * plan->panel_floats + plan->sums_floats;
-  const int64_t segments = plan->most_segments * (int64_t)sizeof(pf_segment);
-  const int64_t indices = (plan->most_column_tiles + 1) * (int64_t)sizeof(int64_t);
-  plan->scratch_bytes = pf_aligned_bytes(floats * (int64_t)sizeof(float) + segments + indices);
-  plan->packed_weight_bytes = pf_aligned_bytes(p->groups * p->outputs * plan->inner * (int64_t)sizeof(float));
-  plan->workspace_bytes = plan->parts * plan->scratch_bytes + plan->packed_weight_bytes +
-                          3 * plan->inner * (int64_t)sizeof(int64_t);
+  finish(settings, plan);
   return pf_ok;
+}
+
+bool pf_correlation_align(const pf_settings *settings, int64_t count, pf_correlation_plan *plans) {
+  // The blocks of the one with most to do serve all.
+  const pf_correlation_plan *leader = plans;
+  for (int64_t i = 0; i < count; ++i) {
+    const pf_correlation *p = &plans[i].problem, *q = &plans[0].problem;
+    if (plans[i].planes || p->y.grid != q->y.grid || p->x.grid != q->x.grid) return false;
+    if (plans[i].inner > leader->inner) leader = plans + i;
+  }
+  const pf_block block = leader->frame.most;
+  const int64_t parts = leader->tile_parts;
+  const bool packed = leader->packed;
+  int64_t scratch = 0, most_parts = 1;
+  for (int64_t i = 0; i < count; ++i) {
+    pf_correlation_plan *plan = plans + i;
+    // What is read in place has no room behind it to read on.
+    plan->packed = plan->in_place || (packed && plan->inner > 0);
+    plan->tile_parts = parts;
+    shape(plan, block.images, block.rows, block.columns);
+    if (frame_floats(plan) > 2 * frame_budget && plan != leader) return false;
+    finish(settings, plan);
+    scratch = pf_maximum_of(scratch, plan->scratch_bytes);
+    most_parts = pf_maximum_of(most_parts, plan->parts);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    plans[i].scratch_bytes = scratch;
+    plans[i].parts = (int32_t)most_parts;
+    plans[i].workspace_bytes = most_parts * scratch + plans[i].shared_bytes;
+  }
+  return true;
 }

@@ -88,9 +88,37 @@ static pf_status prepare_phase(const pf_settings *settings, const pf_convolution
   return pf_correlation_prepare(settings, &correlation, plan);
 }
 
+/// The phases that have anything to do, prepared to run together, if there are few and they can; else none.
+static int64_t prepare_together(const pf_settings *settings, const pf_convolution2d *problem,
+                                const pf_convolution_shape *shape, pf_correlation_plan plans[pf_most_correlations]) {
+  const int64_t phases_y = pf_minimum_of(problem->stride_height, problem->input_height);
+  const int64_t phases_x = pf_minimum_of(problem->stride_width, problem->input_width);
+  int64_t count = 0;
+  if (phases_y * phases_x == 1 || phases_y * phases_x > pf_most_correlations) return 0;
+  for (int64_t y = 0; y < phases_y; ++y) {
+    if (is_empty_row(problem, y)) continue;
+    for (int64_t x = 0; x < (leaves_gaps(problem) ? 1 : phases_x); ++x, ++count) {
+      if (prepare_phase(settings, problem, shape, y, x, plans + count) != pf_ok) return 0;
+    }
+  }
+  return count > 0 && pf_correlation_align(settings, count, plans) ? count : 0;
+}
+
+static int64_t together_bytes(int64_t count, const pf_correlation_plan *plans) {
+  int64_t bytes = plans->parts * plans->scratch_bytes;
+  for (int64_t i = 0; i < count; ++i) bytes += plans[i].shared_bytes;
+  return bytes;
+}
+
 pf_status pf_input_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
                                       const pf_convolution_shape *shape, int64_t *bytes) {
+  pf_correlation_plan plans[pf_most_correlations];
+  const int64_t together = prepare_together(settings, problem, shape, plans);
   *bytes = 0;
+  if (together > 0) {
+    *bytes = together_bytes(together, plans);
+    return pf_ok;
+  }
   const int64_t phases_y = pf_minimum_of(problem->stride_height, problem->input_height);
   const int64_t phases_x = pf_minimum_of(problem->stride_width, problem->input_width);
   for (int64_t i = 0; i < phases_y * phases_x; ++i) {
@@ -129,6 +157,13 @@ pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_co
   if (writing == pf_overwrite && empty) {
     zero_range range = {.problem = problem, .input_gradient = input_gradient};
     pf_parallel(&settings, problem->batch * problem->input_channels, 8.0 * (double)shape.input_plane, clear_rows, &range);
+  }
+  pf_correlation_plan plans[pf_most_correlations];
+  const int64_t together = prepare_together(&settings, problem, &shape, plans);
+  if (together > 0) {
+    pf_correlation_run_aligned(together, plans, output_gradient, weight, NULL, writing, input_gradient, workspace);
+    pf_memory_release(workspace);
+    return pf_ok;
   }
   bool padded = false;  // whether the phase before has written this one
   for (int64_t i = 0; i < phases_y * phases_x; ++i) {
