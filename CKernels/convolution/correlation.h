@@ -4,8 +4,9 @@
 //
 // in an order that is the same for every element, whatever block, tile or thread it falls to. It is c, i, j, but for
 // few result channels a group, which run as correlation_planes.h says. Otherwise weights are packed once into row
-// panels; each block of the grid is copied into a frame, and register tiles of result channels x grid points run over
-// it, either on the frame itself or on columns packed from it where gaps would cost more than packing.
+// panels; each block of the grid is copied into a frame, unless its source can be read in place, and register tiles of
+// result channels x grid points run over it: either on the frame, gaps included, or on points of the result alone, whose
+// columns are packed where they lie apart in the frame. Long sums are taken in steps, the same order going on.
 
 #ifndef PF_CORRELATION_H
 #define PF_CORRELATION_H
@@ -30,7 +31,7 @@ typedef struct pf_correlation_plan {
   pf_correlation problem;  // with the taps that read nothing dropped
   const pf_kernels *kernels;
   pf_frame frame;
-  bool in_place;      // 1x1, stride 1, no padding: the source is the frame, its planes seen as single rows if the result's are
+  bool in_place;      // 1x1, stride 1, no padding: the source is the frame, its planes single rows if the result's are
   bool packed;        // tiles are points of the result, packed from the frame where they lie apart in it
   bool planes;        // each result channel by itself: correlation_planes.h
   int64_t inner;      // channels * taps
@@ -61,8 +62,8 @@ bool pf_correlation_align(const pf_settings *settings, int64_t count, pf_correla
 
 enum { pf_most_correlations = 4 };
 
-/// Runs up to pf_most_correlations aligned plans block by block, so that what they share is in the caches. `workspace` is
-/// a block of parts * scratch_bytes, and shared_bytes for each of them.
+/// Runs up to pf_most_correlations aligned plans block by block, so that what they share is in the caches. `workspace`
+/// is a block of parts * scratch_bytes, and shared_bytes for each of them.
 void pf_correlation_run_aligned(int64_t count, const pf_correlation_plan *plans, const float *source,
                                 const float *weight, const float *bias, pf_writing writing, float *result,
                                 char *workspace);

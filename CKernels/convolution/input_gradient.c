@@ -156,7 +156,8 @@ pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_co
   for (int64_t i = 0; i < phases_y; ++i) empty = empty || is_empty_row(problem, i);
   if (writing == pf_overwrite && empty) {
     zero_range range = {.problem = problem, .input_gradient = input_gradient};
-    pf_parallel(&settings, problem->batch * problem->input_channels, 8.0 * (double)shape.input_plane, clear_rows, &range);
+    const int64_t planes = problem->batch * problem->input_channels;
+    pf_parallel(&settings, planes, 8.0 * (double)shape.input_plane, clear_rows, &range);
   }
   pf_correlation_plan plans[pf_most_correlations];
   const int64_t together = prepare_together(&settings, problem, &shape, plans);

@@ -78,7 +78,7 @@ typedef struct pf_kernels {
   int32_t lanes;  // floats in a vector
 
   int32_t tile_rows, tile_columns;              // of the largest tile kernel
-  pf_tile_kernel tile[pf_most_tile_rows + 1];   // by rows, from 1 to tile_rows
+  pf_tile_kernel tile[pf_most_tile_rows + 1];       // by rows, from 1 to tile_rows
   pf_tile_kernel thin_tile[pf_most_tile_rows + 1];  // the same with a single vector of columns
   int32_t dot_rows, dot_columns;                // of the largest dot kernel
   pf_dot_kernel dot[pf_most_dot_rows + 1][pf_most_dot_columns + 1];  // by rows and columns, from 1
