@@ -2,31 +2,8 @@
 
 #include <string.h>
 
-// In units of a multiply-add of a tile's row, with its share of the tile's loads.
-static const double separate_element_cost = 5, column_cost = 1;
-
-static int64_t most_tiles(int64_t group_filters, int64_t tile_rows) {
-  return pf_ceiling_divide(group_filters, tile_rows);
-}
-
-int64_t pf_gradient_lists_bytes(int64_t groups, int64_t group_filters, int64_t window_elements, int64_t tile_rows) {
-  const int64_t filters = groups * group_filters, index = (int64_t)sizeof(int32_t);
-  return pf_aligned_bytes(groups * most_tiles(group_filters, tile_rows) * (int64_t)sizeof(pf_gradient_tile)) +
-         pf_aligned_bytes((groups + 2 * filters + filters * window_elements) * index) +
-         pf_aligned_bytes((pf_most_dot_rows + 1) * window_elements);
-}
-
-/// The bytes other than 0, each of which is 1.
-static int64_t count_ones(const uint8_t *bytes, int64_t count) {
-  int64_t total = 0;
-  for (int64_t i = 0; i < count;) {
-    const int64_t end = pf_minimum_of(count, i + 255);
-    uint8_t sum = 0;
-    for (; i < end; ++i) sum = (uint8_t)(sum + bytes[i]);
-    total += sum;
-  }
-  return total;
-}
+/// The time of the narrowest kernels for a lane, in that of the others.
+static const double narrow_cost = 1.25;
 
 typedef struct frozen_count {
   const uint8_t *mask;
@@ -56,6 +33,67 @@ int64_t pf_count_frozen(const pf_settings *settings, const uint8_t *mask, int64_
   return c.frozen;
 }
 
+/// The kernels' width for the next tile of `left` lanes: the widest that they fill; fewer lanes where these do.
+static int32_t width_of(const pf_kernels *kernels, int64_t left) {
+  int32_t width = kernels->outer_widths - 1;
+  while (width > 0 && left <= kernels->outer_lanes[width - 1]) width -= 1;
+  // A whole tile and a narrow one behind it instead of two whole ones.
+  if (width > 0 && left <= kernels->outer_lanes[width - 1] + kernels->outer_lanes[0]) width -= 1;
+  return width;
+}
+
+int64_t pf_gradient_most_tiles(const pf_kernels *kernels, int64_t group_filters) {
+  return pf_ceiling_divide(group_filters, kernels->outer_lanes[0]);
+}
+
+int64_t pf_gradient_tiles_bytes(const pf_kernels *kernels, int64_t groups, int64_t group_filters) {
+  const int64_t tiles = groups * pf_gradient_most_tiles(kernels, group_filters);
+  return pf_aligned_bytes(tiles * (int64_t)sizeof(pf_gradient_tile)) +
+         pf_aligned_bytes(groups * (int64_t)sizeof(int32_t));
+}
+
+int64_t pf_gradient_lists_bytes(const pf_kernels *kernels, int64_t groups, int64_t group_filters, int64_t elements) {
+  const int64_t tiles = groups * pf_gradient_most_tiles(kernels, group_filters), index = (int64_t)sizeof(int32_t);
+  return pf_gradient_tiles_bytes(kernels, groups, group_filters) + pf_aligned_bytes(groups * group_filters * index) +
+         pf_aligned_bytes(tiles * elements * index) + pf_aligned_bytes((group_filters + 1) * elements);
+}
+
+static char *place_tiles(pf_gradient_tiles *tiles, const pf_kernels *kernels, int64_t groups, int64_t group_filters,
+                         char *memory) {
+  tiles->most = pf_gradient_most_tiles(kernels, group_filters);
+  tiles->group_filters = group_filters;
+  tiles->tiles = (pf_gradient_tile *)memory;
+  tiles->counts = (int32_t *)(memory + pf_aligned_bytes(groups * tiles->most * (int64_t)sizeof(pf_gradient_tile)));
+  tiles->filters = NULL;
+  return memory + pf_gradient_tiles_bytes(kernels, groups, group_filters);
+}
+
+/// Cuts a group's filters, or `count` that are left of them, into tiles of all elements, none wider than `widest`.
+static void cut(pf_gradient_tiles *tiles, const pf_kernels *kernels, int64_t group, int64_t count, int64_t elements,
+                int32_t widest) {
+  const int64_t sums = group * pf_round_up(tiles->group_filters, kernels->outer_lanes[0]) * elements;
+  pf_gradient_tile *tile = tiles->tiles + group * tiles->most;
+  for (int64_t first = 0; first < count; ++tile) {
+    int32_t width = width_of(kernels, count - first);
+    if (width > widest) width = widest;
+    *tile = (pf_gradient_tile){
+        .first = (int32_t)first,
+        .filters = (int32_t)pf_minimum_of(kernels->outer_lanes[width], count - first),
+        .width = width,
+        .length = (int32_t)elements,
+        .sums = sums + first * elements,
+    };
+    first += kernels->outer_lanes[width];
+  }
+  tiles->counts[group] = (int32_t)(tile - (tiles->tiles + group * tiles->most));
+}
+
+void pf_gradient_tiles_fill(pf_gradient_tiles *tiles, const pf_kernels *kernels, int64_t groups,
+                            int64_t group_filters, int64_t elements, char *memory) {
+  place_tiles(tiles, kernels, groups, group_filters, memory);
+  for (int64_t g = 0; g < groups; ++g) cut(tiles, kernels, g, group_filters, elements, kernels->outer_widths - 1);
+}
+
 /// The window of a filter's mask, as bytes of 0 and 1.
 static void read_window(const uint8_t *mask, const pf_filter_window *w, uint8_t *bytes) {
   const int64_t elements = pf_window_elements(w);
@@ -67,6 +105,28 @@ static void read_window(const uint8_t *mask, const pf_filter_window *w, uint8_t 
     const uint8_t *row = mask + pf_window_place(w, k);
     for (int64_t j = 0; j < w->taps_x; ++j) bytes[k + j] = row[j] != 0;
   }
+}
+
+/// all[k] = whether any of a tile's filters needs element k. `windows` holds those of the filters in tiles.
+static void unite(const pf_gradient_tile *tile, int64_t elements, const uint8_t *windows, uint8_t *all) {
+  const uint8_t *window = windows + tile->first * elements;
+  memcpy(all, window, (size_t)elements);
+  for (int32_t f = 1; f < tile->filters; ++f) {
+    window += elements;
+    for (int64_t k = 0; k < elements; ++k) all[k] |= window[k];
+  }
+}
+
+/// The bytes other than 0, each of which is 1.
+static int64_t count_ones(const uint8_t *bytes, int64_t count) {
+  int64_t total = 0;
+  for (int64_t i = 0; i < count;) {
+    const int64_t end = pf_minimum_of(count, i + 255);
+    uint8_t sum = 0;
+    for (; i < end; ++i) sum = (uint8_t)(sum + bytes[i]);
+    total += sum;
+  }
+  return total;
 }
 
 /// Lists the ones among `count` bytes; returns how many there are.
@@ -87,68 +147,48 @@ static int32_t list_ones(const uint8_t *bytes, int64_t count, int32_t *list) {
   return length;
 }
 
-/// Chooses the lists of a tile of `count` filters whose windows are the first rows of `windows`; returns its cost.
-static double fill_tile(pf_gradient_tile *tile, int64_t elements, uint8_t *windows, int64_t trainable,
-                        bool whole_filters, int32_t *counts, int32_t *lists) {
-  const double row_cost = (double)tile->count + column_cost;
-  uint8_t *all = windows + pf_most_dot_rows * elements;
-  memcpy(all, windows, (size_t)elements);
-  for (int32_t r = 1; r < tile->count; ++r) {
-    for (int64_t k = 0; k < elements; ++k) all[k] |= windows[r * elements + k];
-  }
-  const int64_t needed = count_ones(all, elements);
-  const double together = (double)needed * row_cost, apart = (double)trainable * separate_element_cost;
-  tile->whole = whole_filters || (needed == elements && apart >= together);
-  tile->separate = !tile->whole && apart < together;
-  if (tile->whole) return (double)elements * row_cost;
-  const int32_t rows = tile->separate ? tile->count : 1;
-  for (int32_t r = 0; r < rows; ++r) {
-    counts[r] = list_ones(tile->separate ? windows + r * elements : all, elements, lists + r * elements);
-  }
-  return tile->separate ? apart : together;
+/// The work of a tile with `length` elements.
+static double tile_work(const pf_kernels *kernels, const pf_gradient_tile *tile, int64_t length) {
+  return (double)length * (double)kernels->outer_lanes[tile->width];
 }
 
-double pf_gradient_lists_fill(pf_gradient_lists *lists, const uint8_t *mask, int64_t groups, int64_t group_filters,
-                              const pf_filter_window *window, int64_t tile_rows, bool whole_filters, char *memory) {
-  const int64_t elements = pf_window_elements(window), filters = groups * group_filters;
+double pf_gradient_lists_fill(pf_gradient_tiles *tiles, const pf_kernels *kernels, const uint8_t *mask, int64_t groups,
+                              int64_t group_filters, const pf_filter_window *window, char *memory) {
+  const int64_t elements = pf_window_elements(window), index = (int64_t)sizeof(int32_t);
   const int64_t filter_size = window->channels * window->kernel_height * window->kernel_width;
-  lists->most_tiles = most_tiles(group_filters, tile_rows);
-  lists->tiles = (pf_gradient_tile *)memory;
-  lists->tile_counts =
-      (int32_t *)(memory + pf_aligned_bytes(groups * lists->most_tiles * (int64_t)sizeof(pf_gradient_tile)));
-  lists->rows = lists->tile_counts + groups;
-  lists->counts = lists->rows + filters;
-  lists->elements = lists->counts + filters;
-  uint8_t *windows = (uint8_t *)(lists->elements + filters * elements);
-  double cost = 0;
+  memory = place_tiles(tiles, kernels, groups, group_filters, memory);
+  tiles->filters = (int32_t *)memory;
+  int32_t *lists = (int32_t *)(memory + pf_aligned_bytes(groups * group_filters * index));
+  uint8_t *windows = (uint8_t *)lists + pf_aligned_bytes(groups * tiles->most * elements * index);
+  uint8_t *all = windows + group_filters * elements;
+  double work = 0;
   for (int64_t g = 0; g < groups; ++g) {
-    pf_gradient_tile *tiles = lists->tiles + g * lists->most_tiles, tile = {0};
-    int32_t tile_count = 0, row = 0;
-    int64_t trainable = 0;
+    int32_t *filters = tiles->filters + g * group_filters;
+    int64_t count = 0;
     for (int64_t f = 0; f < group_filters; ++f) {
-      const int64_t filter = g * group_filters + f;
-      uint8_t *bytes = windows + tile.count * elements;
-      read_window(mask + filter * filter_size, window, bytes);
-      const int64_t ones = count_ones(bytes, elements);
-      lists->rows[filter] = ones == 0 ? -1 : row;
-      if (ones > 0) {
-        tile.filters[tile.count++] = (int32_t)f;
-        trainable += ones;
-        row += 1;
-      }
-      if (tile.count == tile_rows || (f + 1 == group_filters && tile.count > 0)) {
-        tile.row = row - tile.count;
-        const int64_t first = g * group_filters + tile.row;
-        cost += fill_tile(&tile, elements, windows, trainable, whole_filters, lists->counts + first,
-                          lists->elements + first * elements);
-        tiles[tile_count++] = tile;
-        tile = (pf_gradient_tile){0};
-        trainable = 0;
+      read_window(mask + (g * group_filters + f) * filter_size, window, windows + count * elements);
+      if (memchr(windows + count * elements, 1, (size_t)elements) != NULL) filters[count++] = (int32_t)f;
+    }
+    // Tiles with as many filters as possible, or with as few.
+    pf_gradient_tile *group_tiles = tiles->tiles + g * tiles->most;
+    const int32_t widths[2] = {kernels->outer_widths - 1, 0};
+    double works[2] = {0, 0};
+    for (int32_t i = 0; i < 2; ++i) {
+      cut(tiles, kernels, g, count, elements, widths[i]);
+      for (int32_t t = 0; t < tiles->counts[g]; ++t) {
+        unite(group_tiles + t, elements, windows, all);
+        works[i] += tile_work(kernels, group_tiles + t, count_ones(all, elements));
       }
     }
-    lists->tile_counts[g] = tile_count;
+    const int32_t chosen = narrow_cost * works[1] < works[0] ? 1 : 0;
+    work += chosen == 1 ? narrow_cost * works[1] : works[0];
+    cut(tiles, kernels, g, count, elements, widths[chosen]);
+    for (int32_t t = 0; t < tiles->counts[g]; ++t) {
+      int32_t *list = lists + (g * tiles->most + t) * elements;
+      unite(group_tiles + t, elements, windows, all);
+      group_tiles[t].length = list_ones(all, elements, list);
+      group_tiles[t].elements = list;
+    }
   }
-  const double full = (double)groups * (double)elements *
-                      ((double)group_filters + (double)lists->most_tiles * column_cost);
-  return cost / full;
+  return work / ((double)groups * (double)elements * (double)pf_round_up(group_filters, kernels->outer_lanes[0]));
 }

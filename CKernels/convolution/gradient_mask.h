@@ -1,9 +1,8 @@
-// What a mask leaves of a weight gradient to compute: tiles of filters that aren't frozen whole, and for each tile the
-// elements that any of its filters, or each filter by itself, needs.
+// What a weight gradient computes, as tiles of outer products: some filters, and the elements that any of these needs.
 //
 // A frozen filter is in no tile. A frozen input channel or tap is in no list. Where few scattered elements are
-// trainable, filters have lists of their own; where few are frozen, the whole gradient is computed and the mask decides
-// what is stored. Each element's dot product is the same in all of these.
+// trainable, tiles have few filters and so short lists; where few are frozen, the whole gradient is computed and the
+// mask decides what is stored. Each element's sum is the same in all of these.
 
 #ifndef PF_GRADIENT_MASK_H
 #define PF_GRADIENT_MASK_H
@@ -28,31 +27,40 @@ static inline int64_t pf_window_place(const pf_filter_window *w, int64_t k) {
 }
 
 typedef struct pf_gradient_tile {
-  int32_t filters[pf_most_dot_rows];  // of the group
-  int32_t count;
-  int32_t row;     // of the first filter among the group's filters that are in tiles
-  bool whole;      // all elements: there is no list
-  bool separate;   // each filter has a list; otherwise that of the first serves all
+  int32_t first, filters;   // among the group's filters that are in tiles
+  int32_t width;            // of the kernels
+  int32_t length;           // of the list
+  const int32_t *elements;  // the list, ascending; NULL: all, from 0 on
+  int64_t sums;             // where the sums lie in a slice's: element by element, one for each of the kernels' lanes
 } pf_gradient_tile;
 
-typedef struct pf_gradient_lists {
-  pf_gradient_tile *tiles;  // by group, most_tiles each
-  int32_t *tile_counts;     // by group
-  int32_t *rows;            // by filter: its row among those in tiles, or -1
-  int32_t *counts;          // by filter in the order of rows, group_filters a group: the length of its list
-  int32_t *elements;        // likewise, window elements each: the lists, ascending
-  int64_t most_tiles;
-} pf_gradient_lists;
+typedef struct pf_gradient_tiles {
+  pf_gradient_tile *tiles;  // by group, `most` each
+  int32_t *counts;          // by group
+  int32_t *filters;         // by group, group_filters each: those in tiles, ascending; NULL: all
+  int64_t most, group_filters;
+} pf_gradient_tiles;
 
-/// Bytes of lists.
-int64_t pf_gradient_lists_bytes(int64_t groups, int64_t group_filters, int64_t window_elements, int64_t tile_rows);
+static inline int64_t pf_gradient_filter(const pf_gradient_tiles *tiles, int64_t group, int64_t index) {
+  return tiles->filters == NULL ? index : tiles->filters[group * tiles->group_filters + index];
+}
+
+/// The most tiles of a group, with lists or without.
+int64_t pf_gradient_most_tiles(const pf_kernels *kernels, int64_t group_filters);
+
+/// Bytes of tiles without lists, and with.
+int64_t pf_gradient_tiles_bytes(const pf_kernels *kernels, int64_t groups, int64_t group_filters);
+int64_t pf_gradient_lists_bytes(const pf_kernels *kernels, int64_t groups, int64_t group_filters, int64_t elements);
+
+/// Tiles of everything, in pf_gradient_tiles_bytes of memory.
+void pf_gradient_tiles_fill(pf_gradient_tiles *tiles, const pf_kernels *kernels, int64_t groups,
+                            int64_t group_filters, int64_t elements, char *memory);
+
+/// Tiles of what a mask leaves, in pf_gradient_lists_bytes of memory. Returns the work relative to that without a mask.
+double pf_gradient_lists_fill(pf_gradient_tiles *tiles, const pf_kernels *kernels, const uint8_t *mask, int64_t groups,
+                              int64_t group_filters, const pf_filter_window *window, char *memory);
 
 /// The elements of a mask that are 0.
 int64_t pf_count_frozen(const pf_settings *settings, const uint8_t *mask, int64_t count);
-
-/// Lists what is to be computed in `memory`, a block of pf_gradient_lists_bytes. With `whole_filters` only frozen
-/// filters are left out. Returns the work relative to that without a mask.
-double pf_gradient_lists_fill(pf_gradient_lists *lists, const uint8_t *mask, int64_t groups, int64_t group_filters,
-                              const pf_filter_window *window, int64_t tile_rows, bool whole_filters, char *memory);
 
 #endif

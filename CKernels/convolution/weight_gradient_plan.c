@@ -3,138 +3,148 @@
 #include "convolution/gradient_mask.h"
 
 enum {
-  block_points = 1024,              // of the grid: some rows of both operands then stay in the first-level cache
-  few_filters = 2,                  // in a group, for tap rows to take their place
-  few_filters_block_points = 3584,
-  frame_budget = 64 << 10,          // floats of the input channels copied at a time
+  block_points = 400,       // most of a block: rows of a tile then stay in the first-level cache
+  panel_budget = 64 << 10,  // floats of the output gradient packed at a time
+  frame_budget = 48 << 10,  // floats of the input copied at a time
   most_slices = 16,
-  slice_budget = 2 << 20,           // floats of all slices' sums
+  slice_budget = 1 << 19,   // floats of all slices' sums
+  copied_slice_budget = 5 << 18,  // where the input is copied: fewer slices have threads copy the same
 };
 
 static int64_t balanced(int64_t extent, int64_t most) {
   return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
 }
 
-/// `points` of the grid, or somewhat more, make a block.
-static void shape_blocks(pf_gradient_plan *plan, int64_t points) {
-  pf_frame *frame = &plan->frame;
-  const int64_t width = frame->x.grid, height = frame->y.grid, lanes = plan->kernels->lanes;
-  const int64_t batch = pf_maximum_of(plan->problem.batch, 1);
-  if (width > points) {
-    pf_frame_shape(frame, 1, 1, pf_round_up(balanced(width, points), lanes), lanes);
-  } else if (plan->in_place) {
-    pf_frame_shape(frame, 1, 1, width, lanes);
-  } else {
-    pf_frame_shape(frame, 2, height, width, lanes);
-    const int64_t images = points / frame->image_pitch;
-    if (images > 1) {
-      pf_frame_shape(frame, balanced(batch, images), height, width, lanes);
-    } else {
-      pf_frame_shape(frame, 1, balanced(height, points / frame->pitch), width, lanes);
-    }
-  }
-  plan->blocks_images = pf_ceiling_divide(plan->problem.batch, frame->most.images);
-  plan->blocks_y = pf_ceiling_divide(height, frame->most.rows);
-  plan->blocks_x = pf_ceiling_divide(width, frame->most.columns);
-  plan->blocks = plan->blocks_images * plan->blocks_y * plan->blocks_x;
+static int64_t power_of_two_up_to(int64_t most) {
+  int64_t power = 1;
+  while (2 * power <= most) power *= 2;
+  return power;
 }
 
-/// Has tap rows take the place of filters where there are too few of these, and the rows' distance is small.
-static void shape_shifts(pf_gradient_plan *plan) {
-  const pf_frame *frame = &plan->frame;
-  const int64_t period = frame->y_taps.phases;
-  if (frame->y.taps <= period) return;
-  const int64_t rows = pf_ceiling_divide(frame->y.taps, period);
-  const int64_t shifts = balanced(rows, plan->kernels->dot_rows);
-  const int64_t shift = frame->y.tap_step * period / frame->y.step * frame->pitch;
-  // What the moves add to a dot product's length must not eat up what they save.
-  if (2 * shift * (shifts - 1) > pf_frame_span(frame, &frame->most)) return;
-  plan->shifts = shifts;
-  plan->shift = shift;
-  plan->lead = shift * (shifts - 1);
+static pf_axis axis_of(int64_t source, int64_t points, int64_t step, int64_t taps, int64_t padding, int64_t tap_step) {
+  return (pf_axis){
+      .source = source,
+      .grid = (points - 1) * step + 1,
+      .step = 1,
+      .taps = taps,
+      .first = -padding,
+      .tap_step = tap_step,
+  };
 }
 
-/// Whether the operands' planes have the same points, and are so long that their ends don't matter. Planes a multiple
-/// of a page apart would compete for the same few sets of a cache.
-static bool reads_in_place(const pf_gradient_plan *plan) {
-  enum { page = 4096 / sizeof(float), fewest_vectors = 32 };
+static void set_axes(pf_gradient_plan *plan) {
   const pf_convolution2d *p = &plan->problem;
-  return plan->shape.taps == 1 && p->stride_height == 1 && p->stride_width == 1 && p->padding_top == 0 &&
-         p->padding_bottom == 0 && p->padding_left == 0 && p->padding_right == 0 &&
-         plan->shape.group_output_channels > few_filters && plan->shape.input_plane % page != 0 &&
-         plan->shape.input_plane >= fewest_vectors * plan->kernels->lanes;
-}
-
-pf_status pf_gradient_prepare(const pf_settings *settings, const pf_convolution2d *problem,
-                              const pf_convolution_shape *shape, pf_gradient_plan *plan) {
-  const pf_convolution2d *p = problem;
-  *plan = (pf_gradient_plan){.kernels = settings->kernels, .problem = *problem, .shape = *shape};
   pf_frame *frame = &plan->frame;
-  frame->y = (pf_axis){.source = p->input_height,
-                       .grid = shape->output_height,
-                       .step = p->stride_height,
-                       .taps = p->kernel_height,
-                       .first = -p->padding_top,
-                       .tap_step = p->dilation_height};
-  frame->x = (pf_axis){.source = p->input_width,
-                       .grid = shape->output_width,
-                       .step = p->stride_width,
-                       .taps = p->kernel_width,
-                       .first = -p->padding_left,
-                       .tap_step = p->dilation_width};
-  plan->in_place = reads_in_place(plan);
-  if (plan->in_place) {
-    frame->y = (pf_axis){.source = 1, .grid = 1, .step = 1, .taps = 1, .tap_step = 1};
-    frame->x = frame->y;
-    frame->x.source = frame->x.grid = shape->input_plane;
+  if (plan->shape.taps == 1 && p->stride_height == 1 && p->stride_width == 1 &&
+      plan->shape.input_plane == plan->shape.output_plane) {
+    plan->height = 1;
+    plan->width = plan->shape.output_plane;
+    frame->y = axis_of(1, 1, 1, 1, 0, 1);
+    frame->x = axis_of(plan->width, plan->width, 1, 1, 0, 1);
+  } else {
+    frame->y = axis_of(p->input_height, plan->height, plan->step_y, p->kernel_height, p->padding_top,
+                       p->dilation_height);
+    frame->x = axis_of(p->input_width, plan->width, plan->step_x, p->kernel_width, p->padding_left,
+                       p->dilation_width);
   }
   plan->first_y = pf_axis_trim(&frame->y);
   plan->first_x = pf_axis_trim(&frame->x);
   if (frame->y.taps == 0 || frame->x.taps == 0) frame->y.taps = frame->x.taps = 0;
-  plan->inner = shape->group_input_channels * frame->y.taps * frame->x.taps;
-  PF_TRY(pf_frame_analyse(frame, shape->group_input_channels));
-  const bool few = shape->group_output_channels <= few_filters;
-  shape_blocks(plan, few ? few_filters_block_points : block_points);
-  if (few) shape_shifts(plan);
+  plan->taps = frame->y.taps * frame->x.taps;
+  plan->inner = plan->shape.group_input_channels * plan->taps;
+}
 
-  const int64_t filters = p->output_channels, group_filters = shape->group_output_channels;
-  const int64_t affordable = slice_budget / pf_maximum_of(filters * plan->inner, 1);
-  plan->slices = pf_minimum_of(plan->blocks, pf_maximum_of(1, pf_minimum_of(most_slices, affordable)));
-  if (plan->inner == 0) plan->slices = 0;
-  plan->channels =
-      balanced(shape->group_input_channels, frame_budget / pf_maximum_of(frame->channel_stride, 1));
-  const pf_block *most = &frame->most;
-  const int64_t stored = pf_maximum_of(most->images * frame->image_pitch, most->rows * frame->pitch);
-  plan->row_stride = pf_round_up(stored + (plan->shifts > 0 ? 2 * plan->lead + plan->kernels->lanes : 0), 16);
-  if (plan->row_stride / 16 % 2 == 0) plan->row_stride += 16;
+static bool inside(const pf_axis *axis) {
+  const int64_t last = axis->first + (axis->taps - 1) * axis->tap_step + axis->grid - 1;
+  return axis->first >= 0 && last < axis->source;
+}
 
-  plan->row_tiles = pf_ceiling_divide(group_filters, plan->kernels->dot_rows);
-  plan->row_parts = 1;
-  const int64_t items = plan->slices * p->groups;
-  if (items < 4 * settings->threads) {
-    const int64_t wanted = pf_ceiling_divide(4 * settings->threads, pf_maximum_of(items, 1));
-    plan->row_parts = pf_minimum_of(plan->row_tiles, wanted);
+/// About `block_points` of the grid make a block.
+static void shape_blocks(pf_gradient_plan *plan) {
+  const int64_t width = plan->width, height = plan->height, batch = plan->problem.batch;
+  pf_block *most = &plan->most;
+  *most = (pf_block){.images = 1, .rows = 1, .columns = width};
+  if (width > block_points) {
+    most->columns = balanced(width, block_points);
+  } else if (width * height > block_points) {
+    most->rows = balanced(height, block_points / width);
+  } else {
+    most->rows = height;
+    most->images = balanced(pf_maximum_of(batch, 1), block_points / (width * height));
   }
-  const double points = (double)p->batch * (double)shape->output_plane;
-  const double operations = 2 * points * (double)filters * (double)plan->inner;
-  const int64_t all = pf_maximum_of(items * plan->row_parts, 1);
-  plan->parts = pf_parallel_parts(settings, all, operations / (double)all);
+  plan->blocks_x = pf_ceiling_divide(width, most->columns);
+  plan->blocks_y = pf_ceiling_divide(height, most->rows);
+  plan->blocks = plan->blocks_x * plan->blocks_y * pf_ceiling_divide(batch, most->images);
+  if (plan->in_place) return;
+  pf_frame_shape(&plan->frame, most->images, (most->rows - 1) * plan->step_y + 1,
+                 (most->columns - 1) * plan->step_x + 1, 1);
+}
 
-  // In place the frame holds the ends of planes alone, and those of the output gradient's rows behind them.
-  if (plan->in_place) frame->channel_stride = plan->kernels->lanes;
-  const int64_t ends = plan->in_place ? plan->kernels->dot_rows * plan->kernels->lanes : 0;
-  const int64_t floats =
-      plan->channels * frame->channel_stride + ends + plan->kernels->dot_rows * plan->row_stride;
-  plan->scratch_bytes = plan->slices == 0 ? 0 : pf_aligned_bytes(floats * (int64_t)sizeof(float));
-  const int64_t offset_count = plan->channels * frame->y.taps * frame->x.taps * (plan->in_place ? 2 : 1);
-  const int64_t offsets = pf_aligned_bytes(offset_count * (int64_t)sizeof(int64_t));
-  plan->workspace_bytes = plan->parts * plan->scratch_bytes + offsets +
-                          plan->slices * filters * plan->inner * (int64_t)sizeof(float);
-  const double finish_cost = 8.0 * (double)(plan->inner * (plan->slices + 1));
-  plan->finish_parts = pf_parallel_parts(settings, filters, finish_cost);
-  plan->masked_bytes =
-      pf_gradient_lists_bytes(p->groups, group_filters, plan->inner, plan->kernels->dot_rows) +
-      plan->finish_parts * pf_aligned_bytes((plan->inner + shape->group_input_channels * shape->taps) *
-                                            (int64_t)sizeof(float));
+static void share_out(const pf_settings *settings, pf_gradient_plan *plan) {
+  const pf_kernels *kernels = plan->kernels;
+  const int64_t groups = plan->problem.groups, narrowest = kernels->outer_lanes[0];
+  const int64_t widest = kernels->outer_lanes[kernels->outer_widths - 1], threads = settings->threads;
+  plan->sum_floats = groups * plan->inner * pf_round_up(plan->shape.group_output_channels, narrowest);
+  const int64_t budget = plan->in_place ? slice_budget : copied_slice_budget;
+  const int64_t affordable = pf_maximum_of(1, budget / pf_maximum_of(plan->sum_floats, 1));
+  if (plan->inner > 0 && plan->blocks > 0) {
+    const int64_t slices = power_of_two_up_to(pf_minimum_of(plan->blocks, pf_minimum_of(most_slices, affordable)));
+    plan->slice_blocks = pf_ceiling_divide(plan->blocks, slices);
+    plan->slices = pf_ceiling_divide(plan->blocks, plan->slice_blocks);
+  }
+  // Where slices can't be shared out evenly, the tiles are cut too: each piece may have to copy the input again.
+  const int64_t items = plan->slices * groups;
+  plan->tile_parts = 1;
+  if (items % threads != 0 && items < 16 * threads) {
+    plan->tile_parts = pf_maximum_of(1, pf_minimum_of(pf_ceiling_divide(plan->shape.group_output_channels, widest), threads));
+  }
+  const double points = (double)plan->problem.batch * (double)plan->shape.output_plane;
+  const double operations = 2 * points * (double)plan->problem.output_channels * (double)plan->inner;
+  const int64_t all = pf_maximum_of(items * plan->tile_parts, 1);
+  plan->parts = pf_parallel_parts(settings, all, operations / (double)all);
+  const int64_t tiles = groups * pf_gradient_most_tiles(kernels, plan->shape.group_output_channels);
+  const double sums = (double)plan->sum_floats * (double)(plan->slices + 1);
+  plan->finish_parts = pf_parallel_parts(settings, tiles, 8 * sums / (double)tiles);
+}
+
+pf_status pf_gradient_prepare(const pf_settings *settings, const pf_convolution2d *problem,
+                              const pf_convolution_shape *shape, pf_gradient_plan *plan) {
+  const pf_kernels *kernels = settings->kernels;
+  *plan = (pf_gradient_plan){
+      .kernels = kernels,
+      .problem = *problem,
+      .shape = *shape,
+      .height = shape->output_height,
+      .width = shape->output_width,
+      .step_y = problem->stride_height,
+      .step_x = problem->stride_width,
+  };
+  enum { page = 4096 / sizeof(float) };
+  pf_frame *frame = &plan->frame;
+  const int64_t group_channels = shape->group_input_channels, group_filters = shape->group_output_channels;
+  set_axes(plan);
+  // Planes a multiple of a page apart would compete for the same few sets of a cache.
+  plan->in_place = inside(&frame->y) && inside(&frame->x) && shape->input_plane % page != 0;
+  PF_TRY(pf_frame_analyse(frame, group_channels));
+  shape_blocks(plan);
+  share_out(settings, plan);
+
+  const int64_t narrowest = kernels->outer_lanes[0], widest = kernels->outer_lanes[kernels->outer_widths - 1];
+  const int64_t affordable = frame_budget / pf_maximum_of(frame->channel_stride, 1);
+  plan->channels = plan->in_place ? group_channels : balanced(group_channels, affordable);
+  const int64_t points = plan->most.images * plan->most.rows * plan->most.columns;
+  const int64_t panel = pf_minimum_of(panel_budget, points * pf_round_up(group_filters, narrowest));
+  plan->panel_floats = pf_maximum_of(panel, points * widest);
+  const int64_t frame_floats = plan->in_place ? 0 : plan->channels * frame->channel_stride;
+  const int64_t starts = pf_aligned_bytes(plan->most.images * plan->most.rows * (int64_t)sizeof(int64_t));
+  const int64_t scratch = pf_aligned_bytes((plan->panel_floats + frame_floats) * (int64_t)sizeof(float));
+  plan->scratch_bytes = plan->slices == 0 ? 0 : starts + scratch;
+  plan->finish_bytes = pf_aligned_bytes((widest * plan->inner + group_channels * shape->taps) * (int64_t)sizeof(float));
+  plan->workspace_bytes = plan->parts * plan->scratch_bytes +
+                          pf_aligned_bytes(plan->channels * plan->taps * (int64_t)sizeof(int64_t)) +
+                          plan->finish_parts * plan->finish_bytes +
+                          pf_aligned_bytes(plan->slices * plan->sum_floats * (int64_t)sizeof(float));
+  plan->tiles_bytes = pf_gradient_tiles_bytes(kernels, problem->groups, group_filters);
+  plan->lists_bytes = pf_gradient_lists_bytes(kernels, problem->groups, group_filters, plan->inner);
   return pf_ok;
 }

@@ -1,4 +1,5 @@
-// How a weight gradient runs: chosen from its shape, the kernels and the thread count. No result depends on the latter.
+// How a weight gradient of outer products runs: chosen from its shape, the kernels and the thread count. No result
+// depends on the latter.
 
 #ifndef PF_WEIGHT_GRADIENT_PLAN_H
 #define PF_WEIGHT_GRADIENT_PLAN_H
@@ -10,21 +11,23 @@ typedef struct pf_gradient_plan {
   const pf_kernels *kernels;
   pf_convolution2d problem;
   pf_convolution_shape shape;
-  pf_frame frame;
-  int64_t first_y, first_x;  // of the taps that read anything
-  int64_t inner;             // elements of one filter that aren't always zero: channels * those taps
-  int64_t blocks_images, blocks_y, blocks_x, blocks;
-  int64_t slices;
-  int64_t channels;   // copied at a time
-  int64_t row_stride;  // floats of a row of the output gradient on the grid
-  int64_t row_tiles, row_parts;  // filters of a group in tiles, and the pieces these are cut into
-  bool in_place;       // dot products read the operands themselves
-  int64_t shifts;      // most tap rows that take the place of filters; 0: none does
-  int64_t shift;       // floats that the output gradient moves by from one to the next
-  int64_t lead;        // zeros in front of a row of the output gradient, for its moves
+  int64_t height, width;      // of the output gradient's planes; those of a 1x1 kernel may count as one row
+  int64_t step_y, step_x;     // of the input, from a point to the next
+  bool in_place;              // the input is read where it is
+  pf_frame frame;             // where it is copied otherwise; its grid is all positions from the first point to the last
+  int64_t first_y, first_x;   // of the taps that read anything
+  int64_t taps;               // how many these are
+  int64_t inner;              // elements of one filter that aren't always zero: channels * those taps
+  pf_block most;              // points of the largest block; its first image, row and column are 0
+  int64_t blocks_y, blocks_x, blocks;
+  int64_t slices, slice_blocks;
+  int64_t channels;           // copied at a time
+  int64_t tile_parts;         // the pieces that a group's tiles are cut into
+  int64_t panel_floats;       // of packed output gradient
+  int64_t sum_floats;         // of a slice
   int32_t parts, finish_parts;
-  int64_t scratch_bytes, workspace_bytes;
-  int64_t masked_bytes;  // more workspace, where a mask leaves less to compute
+  int64_t scratch_bytes, finish_bytes, workspace_bytes;
+  int64_t tiles_bytes, lists_bytes;  // more workspace: tiles of everything, or of what a mask leaves
 } pf_gradient_plan;
 
 /// Plans the weight gradient of a checked problem. pf_error_overflow when its workspace can't be addressed.

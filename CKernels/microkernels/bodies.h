@@ -11,6 +11,7 @@
 #include "microkernels/transpose_body.h"
 #include "microkernels/tile_body.h"
 #include "microkernels/dot_body.h"
+#include "microkernels/outer_body.h"
 #include "microkernels/copy_body.h"
 #include "microkernels/plane_body.h"
 #include "microkernels/depthwise_body.h"
@@ -25,6 +26,7 @@ void PF_FILL(pf_kernels *kernels) {
   kernels->lanes = PF_LANES;
   fill_tiles(kernels);
   fill_dots(kernels);
+  fill_outers(kernels);
   fill_planes(kernels);
   fill_depthwise(kernels);
   kernels->copy_rows = copy_rows;
@@ -32,6 +34,8 @@ void PF_FILL(pf_kernels *kernels) {
   kernels->scatter_tile = scatter_tile;
   kernels->scatter_rows = scatter_rows;
   kernels->pack_rows = pack_rows;
+  kernels->pack_lanes = pack_lanes;
+  kernels->sum_lanes = sum_lanes;
   kernels->finish_gradient = finish_gradient;
   kernels->sum = sum;
   kernels->multiply_add_loop = multiply_add_loop;

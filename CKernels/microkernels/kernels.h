@@ -31,6 +31,8 @@ enum {
   pf_most_tile_rows = 14,
   pf_most_dot_rows = 4,
   pf_most_dot_columns = 6,
+  pf_most_outer_widths = 3,
+  pf_most_outer_lanes = 32,
   pf_most_plane_rows = 8,
   pf_most_run_taps = 4,
 };
@@ -50,6 +52,19 @@ typedef void (*pf_tile_kernel)(int64_t inner, const float *a, const float *b, co
 /// result[r * result_stride + j] = sum, or += with `accumulate`.
 typedef void (*pf_dot_kernel)(int64_t vectors, const float *a, int64_t a_stride, const float *b,
                               const int64_t *offsets, float *result, int64_t result_stride, bool accumulate);
+
+/// Points of a grid: `count` runs of `length` points, `step` floats apart, that begin at starts[0], starts[1], ...
+typedef struct pf_point_runs {
+  int64_t count;
+  const int64_t *starts;
+  int64_t length, step;
+} pf_point_runs;
+
+/// A register tile of outer products along points: for each of the kernel's rows r and lanes l,
+///   sum[r][l] = sum over the points p, the i-th of all, in this order, of a[offsets[r] + p] * b[i * lanes + l]
+/// result[r * lanes + l] = sum, or += with `accumulate`. An element is one chain of multiply-adds in every kernel.
+typedef void (*pf_outer_kernel)(const pf_point_runs *runs, const float *a, const int64_t *offsets, const float *b,
+                                float *result, bool accumulate);
 
 /// A run of columns of a tile that is contiguous in the tile, in the frame it is read from and in the result.
 typedef struct pf_segment {
@@ -82,6 +97,9 @@ typedef struct pf_kernels {
   pf_tile_kernel thin_tile[pf_most_tile_rows + 1];  // the same with a single vector of columns
   int32_t dot_rows, dot_columns;                // of the largest dot kernel
   pf_dot_kernel dot[pf_most_dot_rows + 1][pf_most_dot_columns + 1];  // by rows and columns, from 1
+  int32_t outer_widths;                                              // how many numbers of lanes there are
+  int32_t outer_lanes[pf_most_outer_widths];                         // ascending, each twice the one before
+  pf_outer_kernel outer[pf_most_outer_widths][pf_most_tile_rows + 1];  // by width and rows, from 1 to tile_rows
   pf_plane_kernel plane[pf_most_plane_rows + 1];                     // by rows, from 1
 
   /// Copies `rows` rows of `count` elements, `step` apart in the source, and fills each up to `width` with zeros.
@@ -107,6 +125,17 @@ typedef struct pf_kernels {
   /// stride of 1 and runs of neighbouring offsets are fast. The last offset is the largest.
   void (*pack_rows)(int64_t inner, int64_t rows, const float *matrix, int64_t row_stride, const int64_t *offsets,
                     float *packed, int64_t packed_stride);
+
+  /// Packs up to pf_most_outer_lanes rows for tiles of `width` lanes, one of outer_lanes, tile_stride floats apart:
+  /// packed[r / width * tile_stride + k * width + r % width] = source[offsets[r] + k] for k < count and r < rows. The last
+  /// tile's other lanes are copies of the first row. Fast from a vector's length on.
+  void (*pack_lanes)(int64_t count, int64_t rows, const float *source, const int64_t *offsets, int64_t width,
+                     float *packed, int64_t tile_stride);
+
+  /// result[r * result_stride + k] = the sum over p in 0 ..< parts, in this order, of
+  /// sums[p * part_stride + k * width + r] for k < count and r < rows.
+  void (*sum_lanes)(int64_t count, int64_t rows, int64_t parts, const float *sums, int64_t part_stride, int64_t width,
+                    float *result, int64_t result_stride);
 
   /// result[i] = (or +=) the sum over p in 0 ..< parts, in this order, of partials[p * part_stride + i], or +0.0 where
   /// the mask (NULL: none) is 0.

@@ -1,0 +1,267 @@
+// Dot products along the grid points of a frame.
+//
+// The grid is cut into blocks. A block's input channels are copied into a frame, its rows of the output gradient onto
+// the same grid with zeros in the gaps, and each gradient element of the block is one dot product of contiguous floats.
+// The blocks are shared out to slices; each slice sums its blocks in order, and the slices are summed in order at the
+// end.
+//
+// Where a group has too few filters for the tiles of dot products, as in depthwise convolutions, tap rows take their
+// place: the output gradient moved by t rows against the input's row of the first tap makes the gradient of the t-th. A
+// tile of filters' rows is then the same row, read at several places.
+
+#include "convolution/dot_gradient.h"
+
+#include <string.h>
+
+#include "convolution/dot_gradient_plan.h"
+
+enum { most_filters = 8 };
+
+bool pf_dot_gradient_applies(const pf_convolution_shape *shape) { return shape->group_output_channels <= most_filters; }
+
+pf_status pf_dot_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
+                                    const pf_convolution_shape *shape, int64_t *bytes) {
+  pf_dot_plan plan;
+  PF_TRY(pf_dot_prepare(settings, problem, shape, &plan));
+  *bytes = plan.workspace_bytes;
+  return pf_ok;
+}
+
+typedef struct run_state {
+  const pf_dot_plan *plan;
+  const float *input, *output_gradient;
+  const uint8_t *mask;
+  bool accumulate;
+  float *result;
+  const int64_t *offsets;  // of the elements of a filter in the frame
+  float *sums;             // slices x filters x inner
+  char *scratch;
+} run_state;
+
+static pf_block block_of(const pf_dot_plan *plan, int64_t index) {
+  const pf_frame *frame = &plan->frame;
+  pf_block block;
+  block.column = index % plan->blocks_x * frame->most.columns;
+  index /= plan->blocks_x;
+  block.row = index % plan->blocks_y * frame->most.rows;
+  block.image = index / plan->blocks_y * frame->most.images;
+  block.columns = pf_minimum_of(frame->most.columns, frame->x.grid - block.column);
+  block.rows = pf_minimum_of(frame->most.rows, frame->y.grid - block.row);
+  block.images = pf_minimum_of(frame->most.images, plan->problem.batch - block.image);
+  return block;
+}
+
+/// Copies a filter's rows of the output gradient onto the block's grid, with zeros in the gaps, in front and behind.
+static void fill_gradient_row(const pf_dot_plan *plan, const pf_block *block, const float *output_gradient,
+                              int64_t filter, float *row) {
+  const pf_frame *frame = &plan->frame;
+  const int64_t width = plan->frame.x.grid, plane = plan->shape.output_plane;
+  memset(row, 0, (size_t)plan->lead * sizeof(float));
+  row += plan->lead;
+  for (int64_t i = 0; i < block->images; ++i) {
+    const float *source = output_gradient +
+                          ((block->image + i) * plan->problem.output_channels + filter) * plane +
+                          block->row * width + block->column;
+    float *image = row + i * frame->image_pitch;
+    const int64_t rest = plan->row_stride - plan->lead - i * frame->image_pitch;
+    const int64_t end = i + 1 < block->images ? frame->image_pitch : rest;
+    plan->kernels->copy_rows(block->rows, block->columns, frame->pitch, source, width, 1, image, frame->pitch);
+    memset(image + block->rows * frame->pitch, 0, (size_t)(end - block->rows * frame->pitch) * sizeof(float));
+  }
+}
+
+/// What one thread holds.
+typedef struct scratch {
+  float *frame, *rows;
+  pf_block filled;  // the block whose zeros are in the frame
+  int64_t filled_channels;
+} scratch;
+
+/// The dot products of `count` filters with elements `first` up to `last`, whose offsets begin with the first's.
+static void multiply(const run_state *state, const pf_block *block, int64_t count, int64_t first, int64_t last,
+                     const scratch *s, float *result, bool accumulate) {
+  const pf_dot_plan *plan = state->plan;
+  const int64_t vectors = pf_ceiling_divide(pf_frame_span(&plan->frame, block), plan->kernels->lanes);
+  const int64_t elements = last - first, column_tiles = pf_ceiling_divide(elements, plan->kernels->dot_columns);
+  for (int64_t i = 0; i < column_tiles; ++i) {
+    const int64_t k = pf_piece_begin(elements, i, column_tiles);
+    const int64_t columns = pf_piece_begin(elements, i + 1, column_tiles) - k;
+    plan->kernels->dot[count][columns](vectors, s->rows, plan->row_stride, s->frame, state->offsets + k, result + k,
+                                       plan->inner, accumulate);
+  }
+}
+
+/// The dot products of `count` filters with `channels` input channels, tap rows in the place of filters.
+static void multiply_shifted(const run_state *state, const pf_block *block, int64_t count, int64_t channels,
+                             const scratch *s, float *result, bool accumulate) {
+  const pf_dot_plan *plan = state->plan;
+  const pf_kernels *kernels = plan->kernels;
+  const int64_t taps_y = plan->frame.y.taps, taps_x = plan->frame.x.taps, period = plan->frame.y_taps.phases;
+  const int64_t span = pf_frame_span(&plan->frame, block);
+  const int64_t column_tiles = pf_ceiling_divide(taps_x, kernels->dot_columns);
+  for (int64_t r = 0; r < count; ++r) {
+    const float *row = s->rows + r * plan->row_stride + plan->lead;
+    for (int64_t i = 0; i < channels * taps_y; ++i) {
+      const int64_t tap = i % taps_y / period, phase = i % taps_y % period;
+      if (tap % plan->shifts != 0) continue;
+      const int64_t all = (taps_y - phase - 1) / period + 1, rows = pf_minimum_of(plan->shifts, all - tap);
+      const int64_t vectors = pf_ceiling_divide(span + (rows - 1) * plan->shift, kernels->lanes);
+      for (int64_t t = 0; t < column_tiles; ++t) {
+        const int64_t j = pf_piece_begin(taps_x, t, column_tiles);
+        const int64_t columns = pf_piece_begin(taps_x, t + 1, column_tiles) - j, k = i * taps_x + j;
+        kernels->dot[rows][columns](vectors, row, -plan->shift, s->frame, state->offsets + k,
+                                    result + r * plan->inner + k, period * taps_x, accumulate);
+      }
+    }
+  }
+}
+
+static bool same_extents(const pf_block *a, const pf_block *b) {
+  return a->images == b->images && a->row == b->row && a->rows == b->rows && a->column == b->column &&
+         a->columns == b->columns;
+}
+
+/// Copies input channels `channel` and following of a group into the frame.
+static void fill_frame(const run_state *state, const pf_block *block, int64_t group, int64_t channel,
+                       int64_t channels, scratch *s) {
+  const pf_dot_plan *plan = state->plan;
+  const pf_convolution_shape *shape = &plan->shape;
+  const bool zeroed = channels <= s->filled_channels && same_extents(block, &s->filled);
+  const float *input = state->input + (group * shape->group_input_channels + channel) * shape->input_plane;
+  pf_frame_fill(&plan->frame, plan->kernels, block, channels, input, plan->problem.input_channels * shape->input_plane,
+                zeroed, s->frame);
+  if (!zeroed) {
+    s->filled = *block;
+    s->filled_channels = channels;
+  }
+}
+
+/// Whether anything of a filter is trainable.
+static bool computes(const run_state *state, int64_t filter) {
+  if (state->mask == NULL) return true;
+  const int64_t elements = state->plan->shape.group_input_channels * state->plan->shape.taps;
+  const uint8_t *mask = state->mask + filter * elements;
+  return mask[0] != 0 || memcmp(mask, mask + 1, (size_t)elements - 1) != 0;
+}
+
+/// All dot products of one block: a group's part `row_part` of the filters' tiles. 
+static void run_block(const run_state *state, const pf_block *block, int64_t group, int64_t row_part, float *sums,
+                      bool accumulate, scratch *s) {
+  const pf_dot_plan *plan = state->plan;
+  const pf_convolution_shape *shape = &plan->shape;
+  const int64_t taps = plan->frame.y.taps * plan->frame.x.taps, group_filters = shape->group_output_channels;
+  for (int64_t channel = 0; channel < shape->group_input_channels; channel += plan->channels) {
+    const int64_t channels = pf_minimum_of(plan->channels, shape->group_input_channels - channel);
+    bool filled = false;
+    const int64_t tile_end = pf_piece_begin(plan->row_tiles, row_part + 1, plan->row_parts);
+    for (int64_t t = pf_piece_begin(plan->row_tiles, row_part, plan->row_parts); t < tile_end; ++t) {
+      int64_t begin = group * group_filters + pf_piece_begin(group_filters, t, plan->row_tiles);
+      int64_t end = group * group_filters + pf_piece_begin(group_filters, t + 1, plan->row_tiles);
+      // Frozen filters at either end of a tile are left out; one between others costs less than a tile of its own.
+      while (begin < end && !computes(state, begin)) begin += 1;
+      while (begin < end && !computes(state, end - 1)) end -= 1;
+      const int64_t count = end - begin;
+      for (int64_t r = 0; r < count; ++r) {
+        fill_gradient_row(plan, block, state->output_gradient, begin + r, s->rows + r * plan->row_stride);
+      }
+      if (count == 0) continue;
+      if (!filled) fill_frame(state, block, group, channel, channels, s);
+      filled = true;
+      float *result = sums + begin * plan->inner + channel * taps;
+      if (plan->shifts > 0) {
+        multiply_shifted(state, block, count, channels, s, result, accumulate);
+      } else {
+        multiply(state, block, count, channel * taps, (channel + channels) * taps, s, result, accumulate);
+      }
+    }
+  }
+}
+
+/// Items: slices, in each the groups, in each the parts of the filters.
+static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) {
+  const run_state *state = argument;
+  const pf_dot_plan *plan = state->plan;
+  scratch s = {.frame = (float *)(state->scratch + part * plan->scratch_bytes)};
+  s.rows = (float *)(state->scratch + (part + 1) * plan->scratch_bytes) - plan->kernels->dot_rows * plan->row_stride;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t row_part = item % plan->row_parts, group = item / plan->row_parts % plan->problem.groups;
+    const int64_t slice = item / plan->row_parts / plan->problem.groups;
+    const int64_t first = pf_piece_begin(plan->blocks, slice, plan->slices);
+    const int64_t last = pf_piece_begin(plan->blocks, slice + 1, plan->slices);
+    float *sums = state->sums + slice * plan->problem.output_channels * plan->inner;
+    for (int64_t b = first; b < last; ++b) {
+      const pf_block block = block_of(plan, b);
+      run_block(state, &block, group, row_part, sums, b > first, &s);
+    }
+  }
+}
+
+/// Sums the slices and writes `count` neighbouring gradient elements; `sums` is NULL where they are always zero.
+static void finish(const run_state *state, int64_t element, int64_t count, const float *sums) {
+  const pf_dot_plan *plan = state->plan;
+  const uint8_t *mask = state->mask == NULL ? NULL : state->mask + element;
+  plan->kernels->finish_gradient(count, sums == NULL ? 0 : plan->slices, sums,
+                                 plan->problem.output_channels * plan->inner, mask, state->accumulate,
+                                 state->result + element);
+}
+
+/// Items: filters.
+static void finish_range(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const run_state *state = argument;
+  const pf_dot_plan *plan = state->plan;
+  const pf_convolution2d *p = &plan->problem;
+  const int64_t row = p->kernel_width, taps_y = plan->frame.y.taps, taps_x = plan->frame.x.taps;
+  const int64_t elements = plan->shape.group_input_channels * plan->shape.taps;
+  for (int64_t filter = begin; filter < end; ++filter) {
+    const float *sums = state->sums + filter * plan->inner;
+    if (plan->inner == elements) {
+      finish(state, filter * elements, elements, sums);
+      continue;
+    }
+    for (int64_t channel = 0; channel < plan->shape.group_input_channels; ++channel) {
+      for (int64_t i = 0; i < p->kernel_height; ++i) {
+        const int64_t element = filter * elements + channel * plan->shape.taps + i * row;
+        if (i < plan->first_y || i >= plan->first_y + taps_y || taps_x == 0) {
+          finish(state, element, row, NULL);
+          continue;
+        }
+        finish(state, element, plan->first_x, NULL);
+        finish(state, element + plan->first_x, taps_x, sums);
+        finish(state, element + plan->first_x + taps_x, row - plan->first_x - taps_x, NULL);
+        sums += taps_x;
+      }
+    }
+  }
+}
+
+pf_status pf_dot_gradient(const pf_settings *settings, const pf_convolution2d *problem,
+                          const pf_convolution_shape *shape, const float *input, const float *output_gradient,
+                          const uint8_t *gradient_mask, pf_writing writing, float *weight_gradient) {
+  pf_dot_plan plan;
+  PF_TRY(pf_dot_prepare(settings, problem, shape, &plan));
+  char *workspace = pf_memory_allocate((size_t)plan.workspace_bytes);
+  PF_REQUIRE(workspace != NULL, pf_error_memory);
+  const int64_t taps_y = plan.frame.y.taps, taps_x = plan.frame.x.taps;
+  int64_t *offsets = (int64_t *)(workspace + plan.parts * plan.scratch_bytes);
+  const int64_t elements = plan.channels * taps_y * taps_x;
+  for (int64_t k = 0; k < elements; ++k) {
+    offsets[k] = k / (taps_y * taps_x) * plan.frame.channel_stride +
+                 pf_frame_offset(&plan.frame, k / taps_x % taps_y, k % taps_x);
+  }
+  run_state state = {
+      .plan = &plan,
+      .input = input,
+      .output_gradient = output_gradient,
+      .mask = gradient_mask,
+      .accumulate = writing == pf_accumulate,
+      .result = weight_gradient,
+      .offsets = offsets,
+      .sums = (float *)((char *)offsets + pf_aligned_bytes(elements * (int64_t)sizeof(int64_t))),
+      .scratch = workspace,
+  };
+  pf_parallel_in(plan.parts, plan.slices * problem->groups * plan.row_parts, run_range, &state);
+  pf_parallel_in(plan.finish_parts, problem->output_channels, finish_range, &state);
+  pf_memory_release(workspace);
+  return pf_ok;
+}
