@@ -5,7 +5,7 @@
 // in an order that is the same for every element, whatever block, tile or thread it falls to. It is c, i, j, but for
 // few result channels a group, which run as correlation_planes.h says. Otherwise weights are packed once into row
 // panels; each block of the grid is copied into a frame, unless its source can be read in place, and register tiles of
-// result channels x grid points run over it: either on the frame, gaps included, or on points of the result alone, whose
+// result channels x grid points run over it: on the frame, gaps included, or on points of the result alone, whose
 // columns are packed where they lie apart in the frame. Long sums are taken in steps, the same order going on.
 
 #ifndef PF_CORRELATION_H

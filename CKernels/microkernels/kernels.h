@@ -107,8 +107,8 @@ typedef struct pf_kernels {
                     int64_t step, float *result, int64_t result_pitch);
 
   /// Packs the columns of a tile: panel[k * tile_columns + s.column + i] = frame[offsets[k] + s.frame + i] for each of
-  /// the `count` segments s; zero behind the last. Writes up to a vector behind the panel's inner * tile_columns floats.
-  /// With `slack` a vector's length may be read behind a segment.
+  /// the `count` segments s; zero behind the last. Writes up to a vector behind the panel's inner * tile_columns
+  /// floats. With `slack` a vector's length may be read behind a segment.
   void (*pack_columns)(int64_t inner, const int64_t *offsets, const float *frame, const pf_segment *segments,
                        int64_t count, bool slack, float *panel);
 
