@@ -3,9 +3,9 @@
 //   gradient[o, c, i, j] = sum over n, y, x of output_gradient[n, o, y, x] * input[n, g(o) + c, tap (i, j) of (y, x)]
 //
 // is, in a group, a product of two matrices whose inner dimension are the points (n, y, x): filters, and elements
-// (c, i, j). The points are cut into blocks. Of a block the output gradient is packed transposed, filters in the lanes of
-// a point's vectors; the input is read one float at a time, so that any tap, stride and dilation is an address: where it
-// lies, or, where there is padding, in a copy with zeros around it.
+// (c, i, j). The points are cut into blocks. Of a block the output gradient is packed transposed, filters in the lanes
+// of a point's vectors; the input is read one float at a time, so that any tap, stride and dilation is an address: where
+// it lies, or, where there is padding, in a copy with zeros around it.
 //
 // The blocks are shared out to slices; each slice adds up its blocks' sums in order, and the slices are summed in order
 // at the end. Blocks and slices follow from the shape and the vector length alone, so an element's bits depend on
@@ -153,8 +153,8 @@ static void fill_channel(const run_state *state, const pf_block *block, int64_t 
   s->filled_channels = pf_maximum_of(s->filled_channels, place + 1);
 }
 
-/// Packs the output gradient of neighbouring tiles' filters at a block's points: as many tiles of one width as there are
-/// lanes in the widest. Returns how many.
+/// Packs the output gradient of neighbouring tiles' filters at a block's points: as many tiles of one width as the widest
+/// tile has room for. Returns how many.
 static int64_t pack(const run_state *state, const pf_block *block, int64_t group, const pf_gradient_tile *tiles,
                     int64_t most, float *panel, scratch *s) {
   const pf_gradient_plan *plan = state->plan;
@@ -307,7 +307,8 @@ static void finish_range(void *argument, int64_t begin, int64_t end, int32_t par
   const pf_filter_window window = window_of(plan);
   const int64_t elements = plan->shape.group_input_channels * plan->shape.taps;
   const int64_t widest = plan->kernels->outer_lanes[plan->kernels->outer_widths - 1];
-  float *compact = (float *)(state->finish_scratch + part * plan->finish_bytes), *totals = compact + widest * plan->inner;
+  float *compact = (float *)(state->finish_scratch + part * plan->finish_bytes);
+  float *totals = compact + widest * plan->inner;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t group = item / tiles->most, first_filter = group * plan->shape.group_output_channels;
     const pf_gradient_tile *tile = tiles->tiles + item;

@@ -96,7 +96,8 @@ static void share_out(const pf_settings *settings, pf_gradient_plan *plan) {
   const int64_t items = plan->slices * groups;
   plan->tile_parts = 1;
   if (items % threads != 0 && items < 16 * threads) {
-    plan->tile_parts = pf_maximum_of(1, pf_minimum_of(pf_ceiling_divide(plan->shape.group_output_channels, widest), threads));
+    const int64_t wide_tiles = pf_ceiling_divide(plan->shape.group_output_channels, widest);
+    plan->tile_parts = pf_maximum_of(1, pf_minimum_of(wide_tiles, threads));
   }
   const double points = (double)plan->problem.batch * (double)plan->shape.output_plane;
   const double operations = 2 * points * (double)plan->problem.output_channels * (double)plan->inner;
