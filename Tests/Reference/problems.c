@@ -80,6 +80,16 @@ static void draw_wide_3x3(ref_random *r, ref_convolution *p) {
     pad(r, p, 3);
 }
 
+/// Images no larger than the smallest tiles, many of them.
+static void draw_small_3x3(ref_random *r, ref_convolution *p) {
+  static const int64_t channels[] = {40, 48, 64, 65};
+  p->batch = between(r, 4, 12);
+  set_channels(p, 1, PICK(r, channels), PICK(r, channels));
+  set_kernel(p, 3, 3);
+  set_image(p, between(r, 1, 2), between(r, 2, 4));
+  p->padding_top = p->padding_bottom = p->padding_left = p->padding_right = 1;
+}
+
 static void draw_pointwise(ref_random *r, ref_convolution *p) {
   set_channels(p, 1, PICK(r, tile_channels), PICK(r, tile_channels));
   set_image(p, between(r, 1, 9), PICK(r, extents));
@@ -249,9 +259,9 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
   static const family families[] = {
       {draw_general, 0}, {draw_general, 0}, {draw_general, 0}, {draw_same_3x3, 0}, {draw_same_3x3, 0},
       {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_wide_dilated, 600000}, {draw_wide_dilated, 1500000},
-      {draw_pointwise, 0}, {draw_pointwise, 0}, {draw_strided_pointwise, 0}, {draw_depthwise, 0},
-      {draw_depthwise, 0}, {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0},
-      {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0},
+      {draw_small_3x3, 1500000}, {draw_pointwise, 0}, {draw_pointwise, 0}, {draw_strided_pointwise, 0},
+      {draw_depthwise, 0}, {draw_depthwise, 0}, {draw_large_depthwise, 1500000}, {draw_grouped, 0},
+      {draw_one_dimensional, 0}, {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0},
       {draw_stride_over_kernel, 0}, {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}};
   static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000};
   ref_random random = ref_random_for(seed, index, 0);
