@@ -173,7 +173,7 @@ void pf_depthwise_prepare_parts(const pf_settings *settings, pf_depthwise_plan *
     plan->slices = pf_minimum_of(blocks, wanted);
     items = plan->slices * plan->channel_blocks;
     operations *= (double)blocks / (double)pf_maximum_of(plan->slices, 1);
-    sums = plan->multiplier * plan->taps * lanes;
+    sums = pf_round_up(plan->multiplier * plan->taps, lanes) * lanes;  // read by whole squares
     // Even, so that what follows is aligned.
     plan->sums = pf_round_up(plan->slices * plan->groups * plan->multiplier * plan->taps, 2);
   } else {
