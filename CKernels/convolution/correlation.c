@@ -123,7 +123,7 @@ static void run_tile(const run_state *state, const scratch *s, int64_t group, in
   if (count == 0) return;
   const int64_t channel = group * p->outputs + output;
   const float *weight = state->packed_weight + channel * plan->inner + step->k * rows;
-  const float *bias = state->bias == NULL ? NULL : state->bias + channel;
+  const float *bias = state->bias == NULL || step->k > 0 ? NULL : state->bias + channel;
   float *result = state->result + channel * p->result_plane;
   const bool whole = is_whole(segments, count, tile);
   const bool waits = plan->channel_step < p->channels;
@@ -137,8 +137,10 @@ static void run_tile(const run_state *state, const scratch *s, int64_t group, in
   }
   const int64_t used = segments[count - 1].column + segments[count - 1].length;
   const pf_tile_kernel kernel = used <= lanes ? plan->kernels->thin_tile[rows] : plan->kernels->tile[rows];
-  pf_tile_mode mode = step->k > 0 ? pf_tile_continue : pf_tile_store;
-  if (whole && count == 1 && p->result_x == 1 && !(state->accumulate && waits)) {
+  pf_tile_mode mode = step->k > 0 ? pf_tile_add : pf_tile_store;
+  // What accumulates is added to the result once, as a whole.
+  const bool single = plan->inner <= pf_tile_chain;
+  if (whole && count == 1 && p->result_x == 1 && (single || !state->accumulate)) {
     if (state->accumulate) mode = pf_tile_add;
     kernel(step->inner, weight, columns, offsets, ahead, bias, result + segments->result, p->result_plane, mode);
     return;

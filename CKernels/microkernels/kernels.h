@@ -15,9 +15,8 @@
 
 /// What a tile kernel does with the elements of its result.
 typedef enum pf_tile_mode : int32_t {
-  pf_tile_store = 0,     // result = sum
-  pf_tile_add = 1,       // result = result + sum
-  pf_tile_continue = 2,  // the sum goes on from result: a later block of the inner dimension
+  pf_tile_store = 0,  // result = the first chain's sum; the others are added to it
+  pf_tile_add = 1,    // each chain's sum is added to result
 } pf_tile_mode;
 
 /// What scattering does with the elements of its result.
@@ -28,6 +27,7 @@ typedef enum pf_scatter_mode : int32_t {
 } pf_scatter_mode;
 
 enum {
+  pf_tile_chain = 128,  // products that a tile kernel adds up one after another
   pf_most_tile_rows = 14,
   pf_most_dot_rows = 4,
   pf_most_dot_columns = 6,
@@ -38,10 +38,13 @@ enum {
 };
 
 /// A register tile of outer products: for each of the kernel's rows r and the tile_columns columns j,
-///   sum[r][j] = bias[r] + a[0][r] * b[offsets[0] + j] + a[1][r] * b[offsets[1] + j] + ... in this order.
+///   bias[r] + a[0][r] * b[offsets[0] + j] + a[1][r] * b[offsets[1] + j] + ...
+/// in chains of pf_tile_chain products: a chain is one sequence of multiply-adds, which for the first begins with the
+/// bias and for the others with 0, and their sums are added up in order. Rounding errors then grow with the length of a
+/// chain and the number of chains, not with the number of products.
 /// a        inner x rows, packed
 /// ahead    floats from a column to what is needed soon: fetched into the caches. 0: nothing
-/// bias     rows elements, or NULL for zeros; unused by pf_tile_continue
+/// bias     rows elements, or NULL for zeros
 /// result   rows x tile_columns, `result_stride` floats from one row to the next
 typedef void (*pf_tile_kernel)(int64_t inner, const float *a, const float *b, const int64_t *offsets, int64_t ahead,
                                const float *bias, float *result, int64_t result_stride, pf_tile_mode mode);

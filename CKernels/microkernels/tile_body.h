@@ -8,30 +8,34 @@ PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, co
                     const int64_t *offsets, int64_t ahead, const float *bias, float *result, int64_t result_stride,
                     pf_tile_mode mode) {
   enum { line = 16 };  // floats of a cache line
-  vector sum[PF_TILE_ROWS][PF_TILE_VECTORS];
-  PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
-    PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {
-      sum[r][v] = mode == pf_tile_continue ? load(result + r * result_stride + v * PF_LANES)
-                                           : broadcast(bias == NULL ? 0.0f : bias[r]);
-    }
-  }
-  for (int64_t k = 0; k < inner; ++k) {
-    const float *column = b + offsets[k];
-    PF_UNROLL for (int32_t i = 0; i < vectors * PF_LANES; i += line) __builtin_prefetch(column + ahead + i, 0, 2);
-    vector x[PF_TILE_VECTORS];
-    PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = load(column + v * PF_LANES);
+  int64_t k = 0;
+  do {
+    const int64_t end = inner - k < pf_tile_chain ? inner : k + pf_tile_chain;
+    vector sum[PF_TILE_ROWS][PF_TILE_VECTORS];
     PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
-      const vector y = broadcast(a[r]);
-      PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = multiply_add(x[v], y, sum[r][v]);
+      PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = broadcast(bias == NULL ? 0.0f : bias[r]);
     }
-    a += rows;
-  }
-  PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
-    PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {
-      float *address = result + r * result_stride + v * PF_LANES;
-      store(address, mode == pf_tile_add ? load(address) + sum[r][v] : sum[r][v]);
+    for (; k < end; ++k) {
+      const float *column = b + offsets[k];
+      PF_UNROLL for (int32_t i = 0; i < vectors * PF_LANES; i += line) __builtin_prefetch(column + ahead + i, 0, 2);
+      vector x[PF_TILE_VECTORS];
+      PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = load(column + v * PF_LANES);
+      PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
+        const vector y = broadcast(a[r]);
+        PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = multiply_add(x[v], y, sum[r][v]);
+      }
+      a += rows;
     }
-  }
+    PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
+      PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {
+        float *address = result + r * result_stride + v * PF_LANES;
+        store(address, mode == pf_tile_add ? load(address) + sum[r][v] : sum[r][v]);
+      }
+    }
+    // The other chains are added to what the first one left.
+    bias = NULL;
+    mode = pf_tile_add;
+  } while (k < inner);
 }
 
 #define PF_TILE(rows)                                                                                               \

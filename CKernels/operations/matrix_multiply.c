@@ -1,12 +1,13 @@
-// Matrix products on the outer-product tile of the convolutions. Blocks of the inner dimension go on from each other's
-// sums, so an element is one chain of multiply-adds in the order of the inner dimension, however the product is cut.
+// Matrix products on the outer-product tile of the convolutions. The chains of pf_tile_chain products of an element are
+// added up in the order of the inner dimension, behind its bias, however the product is cut: the blocks of the inner
+// dimension are whole chains.
 
 #include <string.h>
 
 #include "runtime/runtime.h"
 
 enum {
-  inner_block = 512,
+  inner_block = 4 * pf_tile_chain,
   panel_budget = 64 << 10,  // floats of packed columns
   most_block_tiles = 10,    // row tiles that share packed columns
 };
@@ -31,7 +32,7 @@ typedef struct product_plan {
 /// The rows of the tiles of a block are written straight to the result when nothing but the sum goes there.
 static bool writes_result(const product_plan *plan, int64_t columns) {
   const bool whole = columns == plan->kernels->tile_columns && plan->mask == NULL;
-  return whole && (!plan->accumulate || plan->product.inner <= inner_block);
+  return whole && (!plan->accumulate || plan->product.inner <= pf_tile_chain);
 }
 
 static void pack_panel(const product_plan *plan, int64_t column, int64_t columns, int64_t k, int64_t inner,
@@ -51,13 +52,13 @@ static void run_tile(const product_plan *plan, int64_t row, int64_t rows, int64_
   const bool direct = writes_result(plan, columns);
   float *sums = direct ? result : tile;
   const int64_t stride = direct ? p->stride_result : tile_columns;
-  pf_tile_mode mode = k > 0 ? pf_tile_continue : pf_tile_store;
+  pf_tile_mode mode = k > 0 ? pf_tile_add : pf_tile_store;
   if (k == 0 && plan->bias != NULL) {
     for (int64_t r = 0; r < rows; ++r) {
       memcpy(sums + r * stride, plan->bias + column, (size_t)columns * sizeof(float));
       memset(sums + r * stride + columns, 0, (size_t)(tile_columns - columns) * sizeof(float));
     }
-    mode = pf_tile_continue;
+    mode = pf_tile_add;
   }
   if (direct && plan->accumulate) mode = pf_tile_add;
   plan->kernels->tile[rows](inner, plan->packed_a + row * p->inner + k * rows, panel, plan->panel_offsets, 0, NULL,
