@@ -79,8 +79,8 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Benchmarks", exclude: ["peers"]),
-        // The reference that kernels are held against: naive, double precision, shares no code with CKernels. Its checker
-        // calls them through the public header.
+        // The reference that kernels are held against: naive, double precision, shares no code with CKernels. Its
+        // checker calls them through the public header.
         .target(name: "CReference", dependencies: ["CKernels"], path: "Tests/Reference", cSettings: [optimised]),
         .testTarget(name: "CKernelsTests", dependencies: ["CKernels", "CReference"]),
         .testTarget(name: "PermafrostTests", dependencies: ["Permafrost", "CKernels", "CZlib"]),

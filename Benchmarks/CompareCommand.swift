@@ -170,7 +170,8 @@ struct CompareReport: Report {
             let label = "\(row.batch) x \(row.layer)"
             if groups[label] == nil { order.append(label) }
             groups[label, default: []].append(
-                .init(value: row.ratio, spread: row.ratio_lower...max(row.ratio_lower, row.ratio_upper), pass: row.pass))
+                .init(
+                    value: row.ratio, spread: row.ratio_lower...max(row.ratio_lower, row.ratio_upper), pass: row.pass))
         }
         return "<h1>\(escaped(title))</h1>\n<p>\(means)</p>\n\(passKey())\n"
             + BarChart(groups: order.map { ($0, groups[$0]!) }).svg + "\n" + table.html

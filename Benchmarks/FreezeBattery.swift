@@ -2,8 +2,8 @@ import Permafrost
 
 /// The assertions that tell a frozen element from one whose gradient is zeroed, as experiments on small networks.
 ///
-/// Each answers nil when it holds, else what was found instead. The numbers are those of Tests/FREEZING.md. Four have no
-/// counterpart in a hook and are asserted by the tests alone: conflicting values (7), where a mask comes from (25),
+/// Each answers nil when it holds, else what was found instead. The numbers are those of Tests/FREEZING.md. Four have
+/// no counterpart in a hook and are asserted by the tests alone: conflicting values (7), where a mask comes from (25),
 /// two routes that agree (29), work that isn't done (30).
 struct FreezeBattery {
     struct Assertion: Sendable {

@@ -1,14 +1,14 @@
 // Depthwise convolution, all three passes: one input channel a group, a channel a lane of a vector.
 //
-// A vector's length of channels of a block of an image is transposed into pixels, a vector each, that stay in a cache close
-// by. A tap is then one multiply-add of two whole vectors, however small the image and whatever the stride, the dilation or
-// the padding; of the columns beyond the image the block holds zeros, and tap rows beyond it are left out. Results are
-// transposed back. The input gradient is a correlation like the forward pass, of as many phases as the stride has
-// (pf_input_gradient_axis): it writes all of them side by side.
+// A vector's length of channels of a block of an image is transposed into pixels, a vector each, that stay in a cache
+// close by. A tap is then one multiply-add of two whole vectors, however small the image and whatever the stride, the
+// dilation or the padding; of the columns beyond the image the block holds zeros, and tap rows beyond it are left out.
+// Results are transposed back. The input gradient is a correlation like the forward pass, of as many phases as the
+// stride has (pf_input_gradient_axis): it writes all of them side by side.
 //
 // The order of a result's sum is output channels of the group, tap rows, tap columns. A weight gradient's is, within a
-// block of the output gradient, rows and pixels; then blocks; then slices of the blocks. Both follow from the shape and the
-// vector's length alone, and no mask changes them.
+// block of the output gradient, rows and pixels; then blocks; then slices of the blocks. Both follow from the shape and
+// the vector's length alone, and no mask changes them.
 
 #ifndef PF_DEPTHWISE_H
 #define PF_DEPTHWISE_H

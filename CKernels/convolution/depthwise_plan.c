@@ -24,8 +24,8 @@ static lane_costs costs_of(int64_t lanes) {
   return lanes == 8 ? (lane_costs){0.55, 3.2, 2} : (lane_costs){lanes == 16 ? 1.1 : 1, 5.5, 5};
 }
 
-// The direct algorithm's, a channel at a time: of a row, of a lane of its vectors; what strides and dilations multiply them
-// by; and the rows that it needs for its sums not to wait for each other.
+// The direct algorithm's, a channel at a time: of a row, of a lane of its vectors; what strides and dilations multiply
+// them by; and the rows that it needs for its sums not to wait for each other.
 static const double direct_row = 25, direct_lane = 0.85, direct_spread = 4, direct_rows = 4;
 
 static int64_t balanced(int64_t extent, int64_t most) {
@@ -284,7 +284,8 @@ void pf_depthwise_fill_tile(const pf_depthwise_plan *plan, const pf_depthwise_bl
                             int64_t image, int64_t channel_block, pf_depthwise_tile *tile) {
   const int64_t lanes = plan->kernels->lanes, width = plan->x.source, plane = plan->y.source * width;
   const int64_t end_column = block->source_column + block->source_columns;
-  const int64_t from = pf_maximum_of(block->source_column, 0), to = pf_maximum_of(from, pf_minimum_of(end_column, width));
+  const int64_t from = pf_maximum_of(block->source_column, 0);
+  const int64_t to = pf_maximum_of(from, pf_minimum_of(end_column, width));
   const int64_t skip = pf_minimum_of(from - block->source_column, plan->pitch);
   if (tile->zeroed_column != block->source_column) {
     fill_zeros(plan, 0, skip, tile->pixels);

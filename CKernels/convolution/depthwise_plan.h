@@ -1,8 +1,8 @@
 // What the passes of depthwise.h have in common: their blocks, and the blocks' pixels. Between depthwise*.c.
 //
-// A pass reads a source and has a grid: in the forward pass and the weight gradient the input and the output's pixels, in
-// the input gradient the output gradient and, for each phase of the stride, the input pixels of that phase. A block is a
-// rectangle of the grid, in all phases.
+// A pass reads a source and has a grid: in the forward pass and the weight gradient the input and the output's pixels,
+// in the input gradient the output gradient and, for each phase of the stride, the input pixels of that phase. A block
+// is a rectangle of the grid, in all phases.
 
 #ifndef PF_DEPTHWISE_PLAN_H
 #define PF_DEPTHWISE_PLAN_H

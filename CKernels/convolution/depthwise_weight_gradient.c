@@ -1,5 +1,5 @@
-// The weight gradient of depthwise.h: for each tap a vector of sums, over the pixels of the output gradient and those of
-// the input that the tap puts beside them.
+// The weight gradient of depthwise.h: for each tap a vector of sums, over the pixels of the output gradient and those
+// of the input that the tap puts beside them.
 
 #include <string.h>
 

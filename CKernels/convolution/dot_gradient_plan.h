@@ -1,5 +1,5 @@
-// How a weight gradient of dot products runs: chosen from its shape, the kernels and the thread count. No result depends
-// on the latter.
+// How a weight gradient of dot products runs: chosen from its shape, the kernels and the thread count. No result
+// depends on the latter.
 
 #ifndef PF_DOT_GRADIENT_PLAN_H
 #define PF_DOT_GRADIENT_PLAN_H

@@ -6,8 +6,8 @@
 #include "convolution/correlation.h"
 #include "convolution/problem.h"
 
-/// The axis of phase `phase` of the input gradient, input elements phase, phase + stride, ..., and the weight tap that its
-/// first tap is; its taps are `*step` weight taps apart.
+/// The axis of phase `phase` of the input gradient, input elements phase, phase + stride, ..., and the weight tap that
+/// its first tap is; its taps are `*step` weight taps apart.
 pf_axis pf_input_gradient_axis(int64_t input, int64_t output, int64_t stride, int64_t dilation, int64_t padding,
                                int64_t kernel, int64_t phase, int64_t *first, int64_t *step);
 

@@ -1,5 +1,5 @@
-// The planner. Times are estimated in vector multiply-adds; the constants are measurements on Zen 4, where they predict the
-// faster algorithm for all but a few shapes, at which the two are close. Ratios matter, not times.
+// The planner. Times are estimated in vector multiply-adds; the constants are measurements on Zen 4, where they predict
+// the faster algorithm for all but a few shapes, at which the two are close. Ratios matter, not times.
 
 #include "convolution/plan.h"
 

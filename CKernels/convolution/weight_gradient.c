@@ -4,8 +4,8 @@
 //
 // is, in a group, a product of two matrices whose inner dimension are the points (n, y, x): filters, and elements
 // (c, i, j). The points are cut into blocks. Of a block the output gradient is packed transposed, filters in the lanes
-// of a point's vectors; the input is read one float at a time, so that any tap, stride and dilation is an address: where
-// it lies, or, where there is padding, in a copy with zeros around it.
+// of a point's vectors; the input is read one float at a time, so that any tap, stride and dilation is an address:
+// where it lies, or, where there is padding, in a copy with zeros around it.
 //
 // The blocks are shared out to slices; each slice adds up its blocks' sums in order, and the slices are summed in order
 // at the end. Blocks and slices follow from the shape and the vector length alone, so an element's bits depend on
@@ -153,8 +153,8 @@ static void fill_channel(const run_state *state, const pf_block *block, int64_t 
   s->filled_channels = pf_maximum_of(s->filled_channels, place + 1);
 }
 
-/// Packs the output gradient of neighbouring tiles' filters at a block's points: as many tiles of one width as the widest
-/// tile has room for. Returns how many.
+/// Packs the output gradient of neighbouring tiles' filters at a block's points: as many tiles of one width as the
+/// widest tile has room for. Returns how many.
 static int64_t pack(const run_state *state, const pf_block *block, int64_t group, const pf_gradient_tile *tiles,
                     int64_t most, float *panel, scratch *s) {
   const pf_gradient_plan *plan = state->plan;

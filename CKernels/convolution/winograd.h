@@ -1,8 +1,8 @@
 // Winograd's minimal filtering for 3 x 3 kernels of stride 1, dilated or not, in all three passes (Winograd, Arithmetic
 // Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016).
 //
-// F(m x m, 3 x 3): an m x m tile of outputs from (m + 2)^2 products a channel instead of 9 m^2. With the interpolation points
-// p_0 ... p_m and infinity, and M(x) the product of the (x - p_k),
+// F(m x m, 3 x 3): an m x m tile of outputs from (m + 2)^2 products a channel instead of 9 m^2. With the interpolation
+// points p_0 ... p_m and infinity, and M(x) the product of the (x - p_k),
 //
 //   forward           Y  = A'[ sum over c of (G g G') . (B'd B) ] A
 //   input gradient    the same of the output gradient, with the weights turned by 180 degrees
@@ -12,17 +12,17 @@
 //   G[k][j]  = p_k^j / M'(p_k)                   row at infinity: 1 in the last column
 //   B'[k][.] = coefficients of M(x) / (x - p_k)  row at infinity: those of M(x)
 //
-// F(2 x 2) has the points 0, 1, -1: 2.25 times fewer multiplications, factors that are powers of 2. F(4 x 4) has the points
-// 0, sqrt(1/2), -sqrt(1/2), sqrt(2), -sqrt(2): 4 times fewer. Its error is a few times smaller than that of the textbook's
-// 0, 1, -1, 2, -2, since the powers of the points and their reciprocals stay closer to 1, and M(x) = x^5 - 5/2 x^3 + x
-// keeps the transforms as cheap.
+// F(2 x 2) has the points 0, 1, -1: 2.25 times fewer multiplications, factors that are powers of 2. F(4 x 4) has the
+// points 0, sqrt(1/2), -sqrt(1/2), sqrt(2), -sqrt(2): 4 times fewer. Its error is a few times smaller than that of the
+// textbook's 0, 1, -1, 2, -2, since the powers of the points and their reciprocals stay closer to 1, and M(x) = x^5 -
+// 5/2 x^3 + x keeps the transforms as cheap.
 //
 // Error. Every value is a sum of monomials, products of two operands and of constants, and with u = 2^-24 each rounding
-// multiplies the monomials below it by 1 + d, |d| <= u. Hence (Higham, Accuracy and Stability of Numerical Algorithms, 2nd
-// ed., section 3.1) |computed - exact| <= gamma_n * the sum of the monomials' absolute values, gamma_n = n u / (1 - n u),
-// where n is the most roundings on a monomial's way: 5 in each one-dimensional transform (its constant, which may be a root
-// over 3, the multiplication by it, and two additions), so 30 in all, one for each addition of the sum and 3 more for the
-// product, a bias and a value accumulated onto. One dimension magnifies absolute values by at most
+// multiplies the monomials below it by 1 + d, |d| <= u. Hence (Higham, Accuracy and Stability of Numerical Algorithms,
+// 2nd ed., section 3.1) |computed - exact| <= gamma_n * the sum of the monomials' absolute values, gamma_n = n u / (1 -
+// n u), where n is the most roundings on a monomial's way: 5 in each one-dimensional transform (its constant, which may
+// be a root over 3, the multiplication by it, and two additions), so 30 in all, one for each addition of the sum and 3
+// more for the product, a bias and a value accumulated onto. One dimension magnifies absolute values by at most
 //   q = max over i of the sum over k of |A'|[i][k] (sum over j of |G|[k][j]) (sum over l of |B'|[k][l])
 // in the first two passes, and with G' in the place of A' and A in that of G in the third. Therefore
 //   |error| <= gamma_(terms + 33) * terms * q^2 * (largest |a|) * (largest |b|),
@@ -74,8 +74,8 @@ pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_conv
                                       const pf_winograd_selection *selection, pf_writing writing,
                                       float *weight_gradient);
 
-/// The weight gradient under a mask with `frozen` elements. Where the direct algorithm is faster because the mask leaves
-/// little to compute, only *done = false is stored.
+/// The weight gradient under a mask with `frozen` elements. Where the direct algorithm is faster because the mask
+/// leaves little to compute, only *done = false is stored.
 pf_status pf_winograd_masked_gradient(const pf_context *context, const pf_settings *settings,
                                       const pf_convolution2d *problem, int32_t tile, const float *input,
                                       const float *output_gradient, const uint8_t *mask, int64_t frozen,
@@ -94,7 +94,8 @@ int64_t pf_winograd_correlation_workspace(const pf_settings *settings, const pf_
 int64_t pf_winograd_weight_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
                                               int32_t tile);
 
-/// A tiling of some planes. Rows of tiles are in the order of image, tile, phase; tiles of a row in that of tile, phase.
+/// A tiling of some planes. Rows of tiles are in the order of image, tile, phase; tiles of a row in that of tile,
+/// phase.
 typedef struct pf_winograd_grid {
   int64_t rows, columns;  // of tiles, in an image
   int64_t tiles;          // in all images
@@ -113,8 +114,8 @@ typedef struct pf_winograd_run {
 /// The run that begins with tile `tile` of all images, with at most `most` tiles.
 pf_winograd_run pf_winograd_next_run(const pf_winograd_grid *grid, int64_t tile, int64_t most);
 
-/// Floats from one point's matrix of `count` floats to the next: whole cache lines, an odd number of them, because powers of
-/// two put all points into the same few sets of a cache.
+/// Floats from one point's matrix of `count` floats to the next: whole cache lines, an odd number of them, because
+/// powers of two put all points into the same few sets of a cache.
 static inline int64_t pf_winograd_point_stride(int64_t count) { return (pf_ceiling_divide(count, 16) | 1) * 16; }
 
 static inline const pf_winograd_kernels *pf_winograd_kernels_of(const pf_settings *settings, int32_t tile) {

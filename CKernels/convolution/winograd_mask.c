@@ -33,7 +33,8 @@ int64_t pf_winograd_mask_bytes(const pf_convolution2d *p) {
   return pf_aligned_bytes(pf_maximum_of(scan, tap));
 }
 
-/// Lists the places of `count` rows of `width` bytes, first those of rows that aren't all 0; returns how many these are.
+/// Lists the places of `count` rows of `width` bytes, first those of rows that aren't all 0; returns how many these
+/// are.
 static int64_t list_first(const uint8_t *bytes, int64_t count, int64_t width, int32_t *list) {
   int64_t first = 0, last = count;
   for (int64_t k = 0; k < count; ++k) {

@@ -29,8 +29,8 @@ typedef struct pf_depthwise_row {
   int64_t first_tap;             // the first one's number among the taps' rows
 } pf_depthwise_row;
 
-/// Sums for the weight gradient: those of `rows` x `columns` taps over `height` x `width` pixels of the output gradient,
-/// which are neighbours. Lengths are in floats.
+/// Sums for the weight gradient: those of `rows` x `columns` taps over `height` x `width` pixels of the output
+/// gradient, which are neighbours. Lengths are in floats.
 typedef struct pf_depthwise_patch {
   int64_t height, width;
   int64_t source_row, source_step;  // of the source: from a row of the output gradient to the next, from a pixel
@@ -41,16 +41,16 @@ typedef struct pf_depthwise_patch {
 typedef struct pf_depthwise_kernels {
   int32_t patch_taps, patch_rows, patch_columns;  // the most of a patch
 
-  /// pixels[r * pitch + x][c] = planes[c][r * width + x] for `count` neighbouring pixels from r = x = 0 on; other lanes 0.
-  /// The pitch is in pixels.
+  /// pixels[r * pitch + x][c] = planes[c][r * width + x] for `count` neighbouring pixels from r = x = 0 on; other lanes
+  /// 0. The pitch is in pixels.
   void (*spread)(const pf_depthwise_planes *planes, int64_t count, int64_t width, int64_t pitch, float *pixels);
 
-  /// result[c * stride + i] = (or +=) pixels[i][c] for `planes` lanes c and `count` neighbouring pixels i. Whole vectors
-  /// are read behind the last pixel.
+  /// result[c * stride + i] = (or +=) pixels[i][c] for `planes` lanes c and `count` neighbouring pixels i. Whole
+  /// vectors are read behind the last pixel.
   void (*collect)(int64_t planes, int64_t count, const float *pixels, bool accumulate, float *result, int64_t stride);
 
-  /// result[r * result_row][...] = bias + the sum over planes, tap rows and tap columns, in this order, of weight * source,
-  /// for `row_count` rows r.
+  /// result[r * result_row][...] = bias + the sum over planes, tap rows and tap columns, in this order, of weight *
+  /// source, for `row_count` rows r.
   void (*sum)(const pf_depthwise_window *window, int64_t row_count, const pf_depthwise_row *rows, const float *source,
               const float *weight, const float *bias, float *result, int64_t result_row);
 

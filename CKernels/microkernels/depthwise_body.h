@@ -109,8 +109,8 @@ static void depthwise_collect(int64_t planes, int64_t count, const float *pixels
 
 enum { PF_DEPTHWISE_PIXELS = 8, PF_DEPTHWISE_TAPS = 4 };
 
-/// Adds `taps` neighbouring taps of a row to neighbouring results' sums. Windows `step` pixels apart share what they load;
-/// with 0 they are `distance` floats apart, and there is one tap.
+/// Adds `taps` neighbouring taps of a row to neighbouring results' sums. Windows `step` pixels apart share what they
+/// load; with 0 they are `distance` floats apart, and there is one tap.
 PF_INLINE void depthwise_taps(const int32_t pixels, const int32_t taps, const int32_t step, int64_t distance,
                               const float *source, const float *weight, int64_t weight_column,
                               vector sum[PF_DEPTHWISE_PIXELS]) {

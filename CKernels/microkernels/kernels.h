@@ -130,8 +130,8 @@ typedef struct pf_kernels {
                     float *packed, int64_t packed_stride);
 
   /// Packs up to pf_most_outer_lanes rows for tiles of `width` lanes, one of outer_lanes, tile_stride floats apart:
-  /// packed[r / width * tile_stride + k * width + r % width] = source[offsets[r] + k] for k < count and r < rows. The last
-  /// tile's other lanes are copies of the first row. Fast from a vector's length on.
+  /// packed[r / width * tile_stride + k * width + r % width] = source[offsets[r] + k] for k < count and r < rows. The
+  /// last tile's other lanes are copies of the first row. Fast from a vector's length on.
   void (*pack_lanes)(int64_t count, int64_t rows, const float *source, const int64_t *offsets, int64_t width,
                      float *packed, int64_t tile_stride);
 

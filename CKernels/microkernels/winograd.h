@@ -6,9 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/// The planes of some channels of one image. Nothing outside of elements 0 ..< count of the tensor is touched; what lies
-/// outside of a plane reads as 0 and is not written. A tile's pixels lie step_y rows and step_x columns apart. In a row
-/// of tiles, those of all step_x phases stand side by side: tile t begins at column t / step_x * tile * step_x +
+/// The planes of some channels of one image. Nothing outside of elements 0 ..< count of the tensor is touched; what
+/// lies outside of a plane reads as 0 and is not written. A tile's pixels lie step_y rows and step_x columns apart. In
+/// a row of tiles, those of all step_x phases stand side by side: tile t begins at column t / step_x * tile * step_x +
 /// t % step_x.
 typedef struct pf_winograd_planes {
   float *tensor;          // only read from by the transforms of the input and of the output gradient
@@ -57,7 +57,8 @@ typedef struct pf_winograd_kernels {
   void (*transform_output_gradient)(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,
                                     int64_t tiles, const pf_winograd_tiles *result);
 
-  /// G g G' of `channels` rows of a block of `outputs` outputs: g(c, o) is the 3 x 3 at weight + o * output_stride + c * 9.
+  /// G g G' of `channels` rows of a block of `outputs` outputs: g(c, o) is the 3 x 3 at weight + o * output_stride + c
+  /// * 9.
   void (*transform_weight)(const float *weight, int64_t output_stride, int64_t channels, int64_t outputs,
                            const pf_winograd_block *result);
 
@@ -67,8 +68,8 @@ typedef struct pf_winograd_kernels {
 
   /// result(t, o) = the sum over c of input(c, t) * weight(c, o), in order, for points 0 ..< points; with `resume` the
   /// sums go on from result as if they had not been interrupted. The input's tile_stride is the vector length.
-  void (*multiply)(int64_t points, int64_t tiles, int64_t channels, const pf_winograd_tiles *input, const pf_winograd_block *weight,
-                   const pf_winograd_block *result, bool resume);
+  void (*multiply)(int64_t points, int64_t tiles, int64_t channels, const pf_winograd_tiles *input,
+                   const pf_winograd_block *weight, const pf_winograd_block *result, bool resume);
 
   /// A'mA of tiles first ..< first + tiles of a row of tiles, whose tile 0 begins at (y, x); the products are in their
   /// order.

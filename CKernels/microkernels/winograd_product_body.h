@@ -1,5 +1,5 @@
-// Winograd's two matrix products, one pair of operands a point. Register tiles as in tile_body.h, but on operands as the
-// transforms leave them.
+// Winograd's two matrix products, one pair of operands a point. Register tiles as in tile_body.h, but on operands as
+// the transforms leave them.
 
 /// One register tile of `multiply`: `rows` tiles x `vectors` vectors of outputs.
 PF_INLINE void product(const int32_t rows, const int32_t vectors, int64_t channels, const float *input,

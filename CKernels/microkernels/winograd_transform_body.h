@@ -1,6 +1,6 @@
-// Winograd's transforms of inputs, output gradients and outputs. Pixels come in rows of one channel; the arithmetic across
-// columns wants one lane a channel. Squares of PF_LANES channels x PF_LANES pixels are transposed in registers in between,
-// by way of a strip: the rows of a few neighbouring tiles, PF_LANES channels side by side at each pixel.
+// Winograd's transforms of inputs, output gradients and outputs. Pixels come in rows of one channel; the arithmetic
+// across columns wants one lane a channel. Squares of PF_LANES channels x PF_LANES pixels are transposed in registers
+// in between, by way of a strip: the rows of a few neighbouring tiles, PF_LANES channels side by side at each pixel.
 
 enum {
   strip_pixels = 128,

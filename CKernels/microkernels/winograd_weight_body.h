@@ -1,5 +1,5 @@
-// Winograd's transforms of weights and of their gradients, one lane an output. A filter's weights are contiguous and those
-// of neighbouring filters far apart, so whole lines are read of PF_LANES filters and transposed.
+// Winograd's transforms of weights and of their gradients, one lane an output. A filter's weights are contiguous and
+// those of neighbouring filters far apart, so whole lines are read of PF_LANES filters and transposed.
 
 enum { taps = 9, block_floats = taps * PF_LANES };  // of PF_LANES channels of one filter, or of one channel of as many
 

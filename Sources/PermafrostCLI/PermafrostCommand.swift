@@ -30,8 +30,8 @@ struct PermafrostCommand: ParsableCommand {
     }
 }
 
-/// Asks the OpenMP runtime, before it starts, to let threads that wait sleep at once instead of spinning for its default
-/// of 200 ms: many times faster where other programs want the processors too. What the user has set stays.
+/// Asks the OpenMP runtime, before it starts, to let threads that wait sleep at once instead of spinning for its
+/// default of 200 ms: many times faster where other programs want the processors too. What the user has set stays.
 private func letThreadsSleep() {
     let environment = ProcessInfo.processInfo.environment
     if environment["KMP_BLOCKTIME"] == nil && environment["OMP_WAIT_POLICY"] == nil { setenv("KMP_BLOCKTIME", "0", 1) }

@@ -162,7 +162,8 @@ final class Trainer {
         position = saved
     }
 
-    /// Whether this training can come to a position: every step is behind in an epoch that is over or in the present one.
+    /// Whether this training can come to a position: every step is behind in an epoch that is over or in the present
+    /// one.
     private func isPossible(_ position: Position) -> Bool {
         (0...configuration.epochs).contains(position.epoch) && (0...loader.batchCount).contains(position.batch)
             && (0...stepCount).contains(position.step)

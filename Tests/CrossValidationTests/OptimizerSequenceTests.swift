@@ -29,8 +29,8 @@ import Testing
     private static let steps = 200, elements = 9, every = 10
 
     /// Ours and PyTorch's in float32 lie within the formula's running error bound. In float64 roundings are 2^-29 times
-    /// as large, and so are the bounds on PyTorch's error and on the formula's own: that the two agree as closely as that
-    /// shows that the formula is PyTorch's.
+    /// as large, and so are the bounds on PyTorch's error and on the formula's own: that the two agree as closely as
+    /// that shows that the formula is PyTorch's.
     @Test func sameGradientsGiveTheSameParameters() throws {
         let seed = UInt64.random(in: 0 ... .max), generator = Generator(seed: seed)
         var gradients = Tensor.randn([Self.steps, Self.elements], generator: generator)

@@ -3,7 +3,8 @@ import Testing
 
 @testable import Permafrost
 
-/// Gradients of operations whose values are small integers: float32 arithmetic is exact, so results are compared with ==.
+/// Gradients of operations whose values are small integers: float32 arithmetic is exact, so results are compared with
+/// ==.
 @Suite struct AutogradTests {
     @Test func polynomials() throws {
         let x = Tensor([1, 2, -3], requiresGrad: true)
@@ -85,9 +86,9 @@ import Testing
 
     /// Derivatives of functions of one number, against their formulas in double.
     ///
-    /// The kernels' functions are good to 4 ulp, a derivative is formed with at most three more roundings from at most two such
-    /// values, and sigmoid and tanh subtract a rounded value from 1, whose error (an ulp of 1) is scaled by the value itself:
-    /// 16 u relative plus 4 u absolute covers all, with u = 2⁻²⁴ per half ulp.
+    /// The kernels' functions are good to 4 ulp, a derivative is formed with at most three more roundings from at most
+    /// two such values, and sigmoid and tanh subtract a rounded value from 1, whose error (an ulp of 1) is scaled by
+    /// the value itself: 16 u relative plus 4 u absolute covers all, with u = 2⁻²⁴ per half ulp.
     @Test(arguments: [-3.5, -1.0, -0.25, 0.125, 0.75, 2.0, 5.0] as [Float])
     func functionsOfOneNumber(_ value: Float) throws {
         func check(_ f: (Tensor) -> Tensor, _ derivative: (Double) -> Double, _ name: String) throws {

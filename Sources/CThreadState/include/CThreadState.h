@@ -1,5 +1,5 @@
-// State of the calling thread that every operation reads. Swift has no thread-local variables, and a task-local read costs
-// more than recording an operation ought to.
+// State of the calling thread that every operation reads. Swift has no thread-local variables, and a task-local read
+// costs more than recording an operation ought to.
 
 #ifndef CTHREADSTATE_H
 #define CTHREADSTATE_H

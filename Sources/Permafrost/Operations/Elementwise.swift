@@ -171,7 +171,8 @@ extension Tensor {
         (a.node != nil || b?.node != nil || c?.node != nil) && isGradEnabled
     }
 
-    /// The value of a scalar that no gradient flows to, as a literal is: arithmetic with it is one pass over the other operand.
+    /// The value of a scalar that no gradient flows to, as a literal is: arithmetic with it is one pass over the other
+    /// operand.
     private var constant: Float? {
         rank == 0 && node == nil ? item() : nil
     }

@@ -71,8 +71,8 @@ void ref_matrix_multiply(const ref_product *product, const float *a, const float
 double ref_error_bound(int64_t terms, double magnitude);
 
 /// The bound of a convolution by another algorithm than the textbook's: ref_error_bound of the terms that a pass sums
-/// over (channels, or tiles) and `roundings` more, with the pass's factor times the largest absolute value of each operand
-/// for the magnitude.
+/// over (channels, or tiles) and `roundings` more, with the pass's factor times the largest absolute value of each
+/// operand for the magnitude.
 typedef struct ref_fast_bound {
   int64_t roundings;
   int64_t forward_terms, input_gradient_terms, weight_gradient_terms;
