@@ -78,7 +78,7 @@ let package = Package(
                 "Permafrost", "CKernels", "CReference",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
-            path: "Benchmarks", exclude: ["peers"]),
+            path: "Benchmarks", exclude: ["peers", "RESULTS.md"]),
         // The reference that kernels are held against: naive, double precision, shares no code with CKernels. Its
         // checker calls them through the public header.
         .target(name: "CReference", dependencies: ["CKernels"], path: "Tests/Reference", cSettings: [optimised]),
