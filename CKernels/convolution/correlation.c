@@ -43,19 +43,6 @@ static scratch scratch_of(const run_state *state, int32_t part) {
   return s;
 }
 
-pf_block pf_correlation_block(const pf_correlation_plan *plan, int64_t index) {
-  const pf_frame *frame = &plan->frame;
-  pf_block block;
-  block.column = index % plan->blocks_x * frame->most.columns;
-  index /= plan->blocks_x;
-  block.row = index % plan->blocks_y * frame->most.rows;
-  block.image = index / plan->blocks_y * frame->most.images;
-  block.columns = pf_minimum_of(frame->most.columns, frame->x.grid - block.column);
-  block.rows = pf_minimum_of(frame->most.rows, frame->y.grid - block.row);
-  block.images = pf_minimum_of(frame->most.images, plan->problem.images - block.image);
-  return block;
-}
-
 /// Cuts the block's rows into segments at the bounds of column tiles. A tile's columns are grid points of the frame,
 /// gaps included, or, packed, the points of the result one after another.
 static void find_segments(const pf_correlation_plan *plan, const pf_block *block, scratch *s) {
@@ -207,7 +194,8 @@ static item item_of(const pf_correlation_plan *plan, int64_t index) {
   index /= plan->tile_parts;
   next.group = index % plan->problem.groups;
   index /= plan->problem.groups;
-  next.block = pf_correlation_block(plan, index % plan->blocks_images * places + index / plan->blocks_images);
+  const int64_t block = index % plan->blocks_images * places + index / plan->blocks_images;
+  next.block = pf_frame_block(&plan->frame, plan->problem.images, block);
   return next;
 }
 

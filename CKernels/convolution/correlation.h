@@ -73,7 +73,4 @@ void pf_correlation_run_aligned(int64_t count, const pf_correlation_plan *plans,
 void pf_correlation_run(const pf_correlation_plan *plan, const float *source, const float *weight, const float *bias,
                         pf_writing writing, float *result, char *workspace);
 
-/// Block `index` of the grid.
-pf_block pf_correlation_block(const pf_correlation_plan *plan, int64_t index);
-
 #endif

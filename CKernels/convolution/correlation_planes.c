@@ -183,7 +183,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item % plan->blocks_images, group = item / plan->blocks_images % p->groups;
     const int64_t place = item / plan->blocks_images / p->groups;
-    const pf_block block = pf_correlation_block(plan, image * parts + place);
+    const pf_block block = pf_frame_block(&plan->frame, p->images, image * parts + place);
     const bool zeroed = place == place_before && block.images == images_before;
     pf_frame_fill(&plan->frame, plan->kernels, &block, p->channels, state->source + group * p->channels * source_plane,
                   p->groups * p->channels * source_plane, zeroed, frame);

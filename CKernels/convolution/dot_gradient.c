@@ -38,19 +38,6 @@ typedef struct run_state {
   char *scratch;
 } run_state;
 
-static pf_block block_of(const pf_dot_plan *plan, int64_t index) {
-  const pf_frame *frame = &plan->frame;
-  pf_block block;
-  block.column = index % plan->blocks_x * frame->most.columns;
-  index /= plan->blocks_x;
-  block.row = index % plan->blocks_y * frame->most.rows;
-  block.image = index / plan->blocks_y * frame->most.images;
-  block.columns = pf_minimum_of(frame->most.columns, frame->x.grid - block.column);
-  block.rows = pf_minimum_of(frame->most.rows, frame->y.grid - block.row);
-  block.images = pf_minimum_of(frame->most.images, plan->problem.batch - block.image);
-  return block;
-}
-
 /// Copies a filter's rows of the output gradient onto the block's grid, with zeros in the gaps, in front and behind.
 static void fill_gradient_row(const pf_dot_plan *plan, const pf_block *block, const float *output_gradient,
                               int64_t filter, float *row) {
@@ -190,7 +177,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     const int64_t last = pf_piece_begin(plan->blocks, slice + 1, plan->slices);
     float *sums = state->sums + slice * plan->problem.output_channels * plan->inner;
     for (int64_t b = first; b < last; ++b) {
-      const pf_block block = block_of(plan, b);
+      const pf_block block = pf_frame_block(&plan->frame, plan->problem.batch, b);
       run_block(state, &block, group, row_part, sums, b > first, &s);
     }
   }

@@ -94,6 +94,21 @@ void pf_frame_shape(pf_frame *frame, int64_t images, int64_t rows, int64_t colum
   frame->channel_stride = y->phases * x->phases * frame->plane;
 }
 
+pf_block pf_frame_block(const pf_frame *frame, int64_t images, int64_t index) {
+  const pf_block *most = &frame->most;
+  const int64_t blocks_x = pf_ceiling_divide(frame->x.grid, most->columns);
+  const int64_t blocks_y = pf_ceiling_divide(frame->y.grid, most->rows);
+  pf_block block;
+  block.column = index % blocks_x * most->columns;
+  index /= blocks_x;
+  block.row = index % blocks_y * most->rows;
+  block.image = index / blocks_y * most->images;
+  block.columns = pf_minimum_of(most->columns, frame->x.grid - block.column);
+  block.rows = pf_minimum_of(most->rows, frame->y.grid - block.row);
+  block.images = pf_minimum_of(most->images, images - block.image);
+  return block;
+}
+
 int64_t pf_frame_offset(const pf_frame *frame, int64_t i, int64_t j) {
   const pf_axis_taps *y = &frame->y_taps, *x = &frame->x_taps;
   const int64_t shift_y = shift_of(&frame->y, i), shift_x = shift_of(&frame->x, j);

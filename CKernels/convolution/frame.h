@@ -53,6 +53,9 @@ pf_status pf_frame_analyse(pf_frame *frame, int64_t channels);
 /// Chooses the layout for blocks of at most these extents whose grid points are read `vector_columns` at a time.
 void pf_frame_shape(pf_frame *frame, int64_t images, int64_t rows, int64_t columns, int64_t vector_columns);
 
+/// Block `index` of `images` grids cut into blocks of the extents of `most`: columns first, then rows, then images.
+pf_block pf_frame_block(const pf_frame *frame, int64_t images, int64_t index);
+
 /// Where tap (i, j) of grid point 0 lies in a channel's planes.
 int64_t pf_frame_offset(const pf_frame *frame, int64_t i, int64_t j);
 
