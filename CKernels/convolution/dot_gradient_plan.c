@@ -3,7 +3,7 @@
 enum {
   block_points = 1024,              // of the grid: some rows of both operands then stay in the first-level cache
   few_filters = 2,                  // in a group, for tap rows to take their place
-  few_filters_block_points = 3584,
+  few_filters_block_points = 2048,
   frame_budget = 64 << 10,          // floats of the input channels copied at a time
   most_slices = 16,
   slice_budget = 2 << 20,           // floats of all slices' sums
@@ -13,10 +13,11 @@ static int64_t balanced(int64_t extent, int64_t most) {
   return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
 }
 
-/// `points` of the grid, or somewhat more, make a block.
+/// At most `points` of the grid make a block, and no more than a lane adds up in a chain.
 static void shape_blocks(pf_dot_plan *plan, int64_t points) {
   pf_frame *frame = &plan->frame;
   const int64_t width = frame->x.grid, height = frame->y.grid, lanes = plan->kernels->lanes;
+  points = pf_minimum_of(points, pf_dot_chain * lanes);
   const int64_t batch = pf_maximum_of(plan->problem.batch, 1);
   if (width > points) {
     pf_frame_shape(frame, 1, 1, pf_round_up(balanced(width, points), lanes), lanes);

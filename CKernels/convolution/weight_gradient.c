@@ -45,7 +45,7 @@ typedef struct run_state {
 
 /// What one thread holds.
 typedef struct scratch {
-  int64_t *starts;
+  pf_point_run *runs;  // a list of them
   float *panel, *frame;
   pf_block filled;         // the block whose zeros are in the frame
   int64_t filled_channels;  // that have them
@@ -65,36 +65,43 @@ static pf_block block_of(const pf_gradient_plan *plan, int64_t index) {
 
 // MARK: Points in memory
 
-/// A block's points in planes of an operand, one run a row of an image, or longer where rows are neighbours.
-static pf_point_runs runs_of(const pf_block *block, int64_t image_pitch, int64_t pitch, int64_t step,
-                             int64_t *starts) {
-  pf_point_runs runs = {.starts = starts, .length = block->columns, .step = step};
-  int64_t rows = block->rows;
+/// A block's points in planes of an operand: a run a row of an image, or longer where rows are neighbours, but cut into
+/// pieces of at most `most`.
+static pf_point_runs runs_of(const pf_block *block, int64_t image_pitch, int64_t pitch, int64_t step, int64_t most,
+                             pf_point_run *list) {
+  pf_point_runs runs = {.first = list, .step = step};
+  int64_t rows = block->rows, length = block->columns;
   if (block->columns == 1) {
-    runs.length = rows;
+    length = rows;
     runs.step = pitch;
     rows = 1;
   } else if (step == 1 && pitch == block->columns) {
-    runs.length *= rows;
+    length *= rows;
     rows = 1;
   }
+  const int64_t pieces = pf_ceiling_divide(length, most);
   for (int64_t i = 0; i < block->images; ++i) {
-    for (int64_t y = 0; y < rows; ++y) starts[runs.count++] = i * image_pitch + y * pitch;
+    for (int64_t y = 0; y < rows; ++y) {
+      for (int64_t p = 0; p < pieces; ++p) {
+        const int64_t begin = pf_piece_begin(length, p, pieces), end = pf_piece_begin(length, p + 1, pieces);
+        list[runs.count++] = (pf_point_run){i * image_pitch + y * pitch + begin * runs.step, end - begin};
+      }
+    }
   }
   return runs;
 }
 
-static pf_point_runs gradient_runs(const pf_gradient_plan *plan, const pf_block *block, int64_t *starts) {
-  return runs_of(block, plan->problem.output_channels * plan->shape.output_plane, plan->width, 1, starts);
+static pf_point_runs gradient_runs(const pf_gradient_plan *plan, const pf_block *block, pf_point_run *list) {
+  return runs_of(block, plan->problem.output_channels * plan->shape.output_plane, plan->width, 1, INT64_MAX, list);
 }
 
-static pf_point_runs input_runs(const pf_gradient_plan *plan, const pf_block *block, int64_t *starts) {
+static pf_point_runs input_runs(const pf_gradient_plan *plan, const pf_block *block, pf_point_run *list) {
   const pf_frame *frame = &plan->frame;
   if (plan->in_place) {
     return runs_of(block, plan->problem.input_channels * plan->shape.input_plane, plan->step_y * frame->x.source,
-                   plan->step_x, starts);
+                   plan->step_x, pf_outer_chain, list);
   }
-  return runs_of(block, frame->image_pitch, plan->step_y * frame->pitch, plan->step_x, starts);
+  return runs_of(block, frame->image_pitch, plan->step_y * frame->pitch, plan->step_x, pf_outer_chain, list);
 }
 
 /// Where the output gradient's planes of a group have a block's first point.
@@ -159,7 +166,7 @@ static int64_t pack(const run_state *state, const pf_block *block, int64_t group
                     int64_t most, float *panel, scratch *s) {
   const pf_gradient_plan *plan = state->plan;
   const int64_t plane = plan->shape.output_plane, width = plan->kernels->outer_lanes[tiles->width];
-  const pf_point_runs runs = gradient_runs(plan, block, s->starts);
+  const pf_point_runs runs = gradient_runs(plan, block, s->runs);
   const float *source = gradient_of(state, block, group);
   int64_t offsets[pf_most_outer_lanes], filters = 0, count = 0;
   for (; count < most && filters + width <= pf_most_outer_lanes && tiles[count].width == tiles->width; ++count) {
@@ -167,10 +174,10 @@ static int64_t pack(const run_state *state, const pf_block *block, int64_t group
       offsets[filters++] = pf_gradient_filter(&state->tiles, group, tiles[count].first + l) * plane;
     }
   }
-  for (int64_t i = 0; i < runs.count; ++i) {
-    plan->kernels->pack_lanes(runs.length, filters, source + runs.starts[i], offsets, width, panel,
-                              runs.count * runs.length * width);
-    panel += runs.length * width;
+  const int64_t points = block->images * block->rows * block->columns;
+  for (const pf_point_run *run = runs.first; run < runs.first + runs.count; ++run) {
+    plan->kernels->pack_lanes(run->length, filters, source + run->start, offsets, width, panel, points * width);
+    panel += run->length * width;
   }
   return count;
 }
@@ -193,11 +200,10 @@ static int64_t lower_bound(const pf_gradient_tile *tile, int64_t element) {
 }
 
 /// Multiplies packed tiles with elements `first` up to `last` of the input.
-static void multiply(const run_state *state, const pf_point_runs *runs, const pf_gradient_tile *tiles, int64_t count,
-                     const float *panel, const float *input, int64_t first, int64_t last, float *sums,
+static void multiply(const run_state *state, const pf_point_runs *runs, int64_t points, const pf_gradient_tile *tiles,
+                     int64_t count, const float *panel, const float *input, int64_t first, int64_t last, float *sums,
                      bool accumulate) {
   const pf_kernels *kernels = state->plan->kernels;
-  const int64_t points = runs->count * runs->length;
   bool left = true;
   // Elements outside: the few of a register tile stay in the first-level cache while the panels stream by.
   for (int64_t i = 0; left; ++i) {
@@ -241,15 +247,16 @@ static void run_block(const run_state *state, const pf_block *block, int64_t gro
       packed += done * floats;
       count += done;
     }
-    const pf_point_runs runs = input_runs(plan, block, s->starts);
+    const pf_point_runs runs = input_runs(plan, block, s->runs);
     for (int64_t channel = 0; channel < group_channels; channel += plan->channels) {
       const int64_t channels = pf_minimum_of(plan->channels, group_channels - channel);
       for (int64_t c = 0; c < channels && !plan->in_place; ++c) {
         if (channel + c + 1 < group_channels) prefetch_channel(state, block, group, channel + c + 1);
         fill_channel(state, block, group, channel + c, c, s);
       }
-      multiply(state, &runs, tiles + begin, count, s->panel, plan->in_place ? input_of(state, block, group) : s->frame,
-               channel * plan->taps, (channel + channels) * plan->taps, sums, accumulate);
+      multiply(state, &runs, points, tiles + begin, count, s->panel,
+               plan->in_place ? input_of(state, block, group) : s->frame, channel * plan->taps,
+               (channel + channels) * plan->taps, sums, accumulate);
     }
     begin += count;
   }
@@ -260,8 +267,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
   const run_state *state = argument;
   const pf_gradient_plan *plan = state->plan;
   char *memory = state->scratch + part * plan->scratch_bytes;
-  scratch s = {.starts = (int64_t *)memory};
-  s.panel = (float *)(memory + pf_aligned_bytes(plan->most.images * plan->most.rows * (int64_t)sizeof(int64_t)));
+  scratch s = {.runs = (pf_point_run *)memory, .panel = (float *)(memory + plan->runs_bytes)};
   s.frame = s.panel + plan->panel_floats;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t tile_part = item % plan->tile_parts, group = item / plan->tile_parts % plan->problem.groups;

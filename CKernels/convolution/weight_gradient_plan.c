@@ -137,9 +137,11 @@ pf_status pf_gradient_prepare(const pf_settings *settings, const pf_convolution2
   const int64_t panel = pf_minimum_of(panel_budget, points * pf_round_up(group_filters, narrowest));
   plan->panel_floats = pf_maximum_of(panel, points * widest);
   const int64_t frame_floats = plan->in_place ? 0 : plan->channels * frame->channel_stride;
-  const int64_t starts = pf_aligned_bytes(plan->most.images * plan->most.rows * (int64_t)sizeof(int64_t));
+  // A run ends with a row, or after pf_outer_chain points.
+  const int64_t runs = plan->most.images * plan->most.rows + points / pf_outer_chain + 1;
+  plan->runs_bytes = pf_aligned_bytes(runs * (int64_t)sizeof(pf_point_run));
   const int64_t scratch = pf_aligned_bytes((plan->panel_floats + frame_floats) * (int64_t)sizeof(float));
-  plan->scratch_bytes = plan->slices == 0 ? 0 : starts + scratch;
+  plan->scratch_bytes = plan->slices == 0 ? 0 : plan->runs_bytes + scratch;
   plan->finish_bytes = pf_aligned_bytes((widest * plan->inner + group_channels * shape->taps) * (int64_t)sizeof(float));
   plan->workspace_bytes = plan->parts * plan->scratch_bytes +
                           pf_aligned_bytes(plan->channels * plan->taps * (int64_t)sizeof(int64_t)) +

@@ -26,7 +26,7 @@ typedef struct pf_gradient_plan {
   int64_t panel_floats;       // of packed output gradient
   int64_t sum_floats;         // of a slice
   int32_t parts, finish_parts;
-  int64_t scratch_bytes, finish_bytes, workspace_bytes;
+  int64_t runs_bytes, scratch_bytes, finish_bytes, workspace_bytes;
   int64_t tiles_bytes, lists_bytes;  // more workspace: tiles of everything, or of what a mask leaves
 } pf_gradient_plan;
 

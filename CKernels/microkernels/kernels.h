@@ -27,7 +27,9 @@ typedef enum pf_scatter_mode : int32_t {
 } pf_scatter_mode;
 
 enum {
-  pf_tile_chain = 128,  // products that a tile kernel adds up one after another
+  pf_tile_chain = 128,   // products that a tile kernel adds up one after another
+  pf_outer_chain = 128,  // the most of an outer kernel
+  pf_dot_chain = 128,    // and those in a lane of a dot kernel, whose callers see to it
   pf_most_tile_rows = 14,
   pf_most_dot_rows = 4,
   pf_most_dot_columns = 6,
@@ -56,16 +58,22 @@ typedef void (*pf_tile_kernel)(int64_t inner, const float *a, const float *b, co
 typedef void (*pf_dot_kernel)(int64_t vectors, const float *a, int64_t a_stride, const float *b,
                               const int64_t *offsets, float *result, int64_t result_stride, bool accumulate);
 
-/// Points of a grid: `count` runs of `length` points, `step` floats apart, that begin at starts[0], starts[1], ...
+/// `length` points of a grid, from one on.
+typedef struct pf_point_run {
+  int64_t start, length;
+} pf_point_run;
+
+/// Points of a grid, `step` floats apart in each run.
 typedef struct pf_point_runs {
-  int64_t count;
-  const int64_t *starts;
-  int64_t length, step;
+  const pf_point_run *first;
+  int64_t count, step;
 } pf_point_runs;
 
 /// A register tile of outer products along points: for each of the kernel's rows r and lanes l,
 ///   sum[r][l] = sum over the points p, the i-th of all, in this order, of a[offsets[r] + p] * b[i * lanes + l]
-/// result[r * lanes + l] = sum, or += with `accumulate`. An element is one chain of multiply-adds in every kernel.
+/// in chains, each as many runs, none longer than pf_outer_chain, as have no more points than that. A chain is one
+/// sequence of multiply-adds that begins with 0. The first one's sum is stored in result[r * lanes + l], or added to it
+/// with `accumulate`; the others' are added to it in order. An element is the same sequence in every kernel.
 typedef void (*pf_outer_kernel)(const pf_point_runs *runs, const float *a, const int64_t *offsets, const float *b,
                                 float *result, bool accumulate);
 

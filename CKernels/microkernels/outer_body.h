@@ -6,31 +6,38 @@
                    float *result, bool accumulate) {                                                              \
     typedef type unaligned __attribute__((aligned(4)));                                                           \
     enum { lanes = sizeof(type) / sizeof(float) };                                                                \
-    type sum[rows][vectors];                                                                                      \
-    PF_UNROLL for (int32_t r = 0; r < rows; ++r) {                                                                \
-      PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = (type)0.0f;                                     \
-    }                                                                                                             \
     const float *row[rows];                                                                                       \
     PF_UNROLL for (int32_t r = 0; r < rows; ++r) row[r] = a + offsets[r];                                         \
-    for (int64_t run = 0; run < runs->count; ++run) {                                                             \
-      int64_t at = runs->starts[run];                                                                             \
-      for (int64_t i = 0; i < runs->length; ++i) {                                                                \
-        type x[vectors];                                                                                          \
-        PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = *(const unaligned *)(b + v * lanes);               \
-        PF_UNROLL for (int32_t r = 0; r < rows; ++r) {                                                            \
-          const type y = (type)row[r][at];                                                                        \
-          PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = PF_MULTIPLY_ADD(x[v], y, sum[r][v]);        \
+    const pf_point_run *run = runs->first, *end = run + runs->count;                                              \
+    do {                                                                                                          \
+      type sum[rows][vectors];                                                                                    \
+      PF_UNROLL for (int32_t r = 0; r < rows; ++r) {                                                              \
+        PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = (type)0.0f;                                   \
+      }                                                                                                           \
+      int64_t left = pf_outer_chain;                                                                              \
+      do {                                                                                                        \
+        int64_t at = run->start;                                                                                  \
+        for (int64_t i = 0; i < run->length; ++i) {                                                               \
+          type x[vectors];                                                                                        \
+          PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = *(const unaligned *)(b + v * lanes);             \
+          PF_UNROLL for (int32_t r = 0; r < rows; ++r) {                                                          \
+            const type y = (type)row[r][at];                                                                      \
+            PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = PF_MULTIPLY_ADD(x[v], y, sum[r][v]);      \
+          }                                                                                                       \
+          at += runs->step;                                                                                       \
+          b += vectors * lanes;                                                                                   \
         }                                                                                                         \
-        at += runs->step;                                                                                         \
-        b += vectors * lanes;                                                                                     \
+        left -= run->length;                                                                                      \
+        run += 1;                                                                                                 \
+      } while (run < end && run->length <= left);                                                                 \
+      PF_UNROLL for (int32_t r = 0; r < rows; ++r) {                                                              \
+        PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {                                                         \
+          unaligned *address = (unaligned *)(result + (r * vectors + v) * lanes);                                 \
+          *address = accumulate ? *address + sum[r][v] : sum[r][v];                                               \
+        }                                                                                                         \
       }                                                                                                           \
-    }                                                                                                             \
-    PF_UNROLL for (int32_t r = 0; r < rows; ++r) {                                                                \
-      PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {                                                           \
-        unaligned *address = (unaligned *)(result + (r * vectors + v) * lanes);                                   \
-        *address = accumulate ? *address + sum[r][v] : sum[r][v];                                                 \
-      }                                                                                                           \
-    }                                                                                                             \
+      accumulate = true;                                                                                          \
+    } while (run < end);                                                                                          \
   }
 
 #if PF_FUSED
