@@ -84,13 +84,26 @@ static void find_segments(const pf_correlation_plan *plan, const pf_block *block
   s->column_tiles = tiles;
 }
 
+/// An item of the run: a part of the tiles of a group of a block.
+typedef struct item {
+  pf_block block;
+  int64_t group, tile_part;
+} item;
+
 /// A step of the inner dimension: channels first ..< first + channels.
 typedef struct inner_step {
   int64_t first, channels;
   int64_t k, inner;  // its part of the inner dimension
   bool last;
-  int64_t ahead;  // floats from what it reads to what is read next, in place
+  const float *next_weight;  // of the first tile after this step's
+  const float *next_source;  // where what is read after it begins, in place; NULL: in a frame
 } inner_step;
+
+/// What a tile kernel fetches for later.
+typedef struct fetch {
+  const float *from;
+  int64_t step;
+} fetch;
 
 /// Whether a column tile is a single run of the frame, as wide as the tile.
 static bool is_whole(const pf_segment *segments, int64_t count, int64_t tile) {
@@ -98,10 +111,18 @@ static bool is_whole(const pf_segment *segments, int64_t count, int64_t tile) {
   return last->column + last->length == tile && last->frame - segments->frame == last->column;
 }
 
+/// The packed weights of a tile of outputs, from k on.
+static const float *weight_of(const run_state *state, int64_t group, int64_t tile, int64_t k) {
+  const pf_correlation *p = &state->plan->problem;
+  const int64_t output = pf_piece_begin(p->outputs, tile, state->plan->tiles);
+  const int64_t rows = pf_piece_begin(p->outputs, tile + 1, state->plan->tiles) - output;
+  return state->packed_weight + (group * p->outputs + output) * state->plan->inner + k * rows;
+}
+
 /// One register tile: `rows` outputs from `output` on, column tile `t`, one step of its sum. `panel` holds its columns
-/// where they are packed; `ahead` is the kernel's.
+/// where they are packed.
 static void run_tile(const run_state *state, const scratch *s, int64_t group, int64_t output, int64_t rows,
-                     const inner_step *step, const float *frame, const float *panel, int64_t t, int64_t ahead) {
+                     const inner_step *step, const float *frame, const float *panel, int64_t t, fetch next) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
   const int64_t tile = plan->kernels->tile_columns, lanes = plan->kernels->lanes;
@@ -129,11 +150,11 @@ static void run_tile(const run_state *state, const scratch *s, int64_t group, in
   const bool single = plan->inner <= pf_tile_chain;
   if (whole && count == 1 && p->result_x == 1 && (single || !state->accumulate)) {
     if (state->accumulate) mode = pf_tile_add;
-    kernel(step->inner, weight, columns, offsets, ahead, bias, result + segments->result, p->result_plane, mode);
+    kernel(step->inner, weight, columns, offsets, next.from, next.step, bias, result + segments->result, p->result_plane, mode);
     return;
   }
   float *sums = waits ? s->sums + (t * p->outputs + output) * tile : s->sums;
-  kernel(step->inner, weight, columns, offsets, ahead, bias, sums, tile, mode);
+  kernel(step->inner, weight, columns, offsets, next.from, next.step, bias, sums, tile, mode);
   if (step->last) {
     const pf_scatter_mode scatter = state->accumulate ? pf_scatter_add : p->pad ? pf_scatter_pad : pf_scatter_store;
     plan->kernels->scatter_tile(rows, sums, segments, count, result, p->result_plane, p->result_x, scatter);
@@ -160,32 +181,48 @@ static void pack_tiles(const run_state *state, const scratch *s, const inner_ste
   }
 }
 
-static void run_step(const run_state *state, const scratch *s, int64_t group, const inner_step *step,
+/// Cache lines that a block in place takes of an image's channel.
+static int64_t lines_of(const pf_correlation_plan *plan, const pf_block *block) {
+  enum { line = 16 };
+  return pf_ceiling_divide((block->rows - 1) * plan->problem.x.source + block->columns, line) + 1;
+}
+
+static void run_step(const run_state *state, const scratch *s, const item *item, const inner_step *step,
                      const float *frame, int64_t tile_begin, int64_t tile_end) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
   const int64_t tile = plan->kernels->tile_columns, tiles = tile_end - tile_begin;
+  const int64_t plane = p->y.source * p->x.source, image_floats = p->groups * p->channels * plane;
+  const int64_t image_lines = lines_of(plan, &item->block);
+  const int64_t lines = step->next_source == NULL ? 0 : item->block.images * image_lines;
   for (int64_t i = tile_begin; i < tile_end; ++i) {
     const int64_t output = pf_piece_begin(p->outputs, i, plan->tiles);
     const int64_t rows = pf_piece_begin(p->outputs, i + 1, plan->tiles) - output;
     const float *panel = s->panels;
-    // What is read next comes into the second-level cache evenly, a part while each tile of outputs runs.
-    const int64_t fetch_begin = pf_piece_begin(s->column_tiles, i - tile_begin, tiles);
-    const int64_t fetch_end = pf_piece_begin(s->column_tiles, i - tile_begin + 1, tiles);
+    // What is read next comes into the second-level cache evenly: while each tile of outputs runs, a part of the source
+    // and the next tile's weights.
+    const int64_t line_begin = pf_piece_begin(lines, i - tile_begin, tiles);
+    const int64_t line_count =
+        pf_minimum_of(pf_piece_begin(lines, i - tile_begin + 1, tiles) - line_begin, s->column_tiles);
+    const float *next_weight =
+        i + 1 < tile_end ? weight_of(state, item->group, i + 1, step->k) : step->next_weight;
     for (int64_t t = 0; t < s->column_tiles; ++t) {
-      const int64_t ahead = fetch_begin <= t && t < fetch_end ? step->ahead : 0;
-      run_tile(state, s, group, output, rows, step, frame, panel, t, ahead);
+      fetch next;
+      if (t < line_count) {
+        const int64_t line = line_begin + t;
+        next.from = step->next_source + line / image_lines * image_floats + line % image_lines * 16;
+        next.step = plane;
+      } else {
+        const int64_t piece = t - line_count, pieces = s->column_tiles - line_count;
+        next.from = next_weight + pf_piece_begin(rows * step->inner, piece, pieces);
+        next.step = pf_ceiling_divide(rows, pieces);
+      }
+      run_tile(state, s, item->group, output, rows, step, frame, panel, t, next);
       const int64_t first = s->first_segment[t];
       if (!is_whole(s->segments + first, s->first_segment[t + 1] - first, tile)) panel += plan->panel_floats;
     }
   }
 }
-
-/// An item of the run: a part of the tiles of a group of a block.
-typedef struct item {
-  pf_block block;
-  int64_t group, tile_part;
-} item;
 
 /// Items: rows and columns of blocks, in each the images, in each the groups, in each the parts of the tiles.
 static item item_of(const pf_correlation_plan *plan, int64_t index) {
@@ -234,16 +271,23 @@ static void run_item(const run_state *state, scratch *s, const item *now, const 
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
   const int64_t plane = p->y.source * p->x.source, taps = p->y.taps * p->x.taps;
+  const int64_t tile_begin = pf_piece_begin(plan->tiles, now->tile_part, plan->tile_parts);
+  const int64_t tile_end = pf_piece_begin(plan->tiles, now->tile_part + 1, plan->tile_parts);
   for (int64_t first = 0; first == 0 || first < p->channels; first += plan->channel_step) {
     inner_step step = {.first = first, .channels = pf_minimum_of(plan->channel_step, p->channels - first)};
     step.k = first * taps;
     step.inner = step.channels * taps;
     step.last = first + step.channels == p->channels;
+    step.next_weight = weight_of(state, now->group, tile_begin, step.k + step.inner);
+    if (step.last) {
+      const int64_t next_tile = pf_piece_begin(plan->tiles, next->tile_part, plan->tile_parts);
+      step.next_weight = weight_of(state, next->group, next_tile, 0);
+    }
     const float *frame = s->frame;
     int64_t behind = plan->kernels->lanes;
     if (plan->in_place) {
       frame = source_of(state, now) + first * plane;
-      step.ahead = step.last ? source_of(state, next) - frame : step.channels * plane;
+      step.next_source = step.last ? source_of(state, next) : frame + step.channels * plane;
       behind = (p->images * p->groups * p->channels - step.channels + 1) * plane - (frame - state->source) -
                (now->block.images - 1) * p->groups * p->channels * plane - (now->block.rows - 1) * p->x.source -
                now->block.columns;
@@ -251,8 +295,7 @@ static void run_item(const run_state *state, scratch *s, const item *now, const 
       fill_frame(state, s, now, &step);
     }
     if (plan->packed) pack_tiles(state, s, &step, frame, behind);
-    run_step(state, s, now->group, &step, frame, pf_piece_begin(plan->tiles, now->tile_part, plan->tile_parts),
-             pf_piece_begin(plan->tiles, now->tile_part + 1, plan->tile_parts));
+    run_step(state, s, now, &step, frame, tile_begin, tile_end);
   }
 }
 

@@ -45,11 +45,13 @@ enum {
 /// bias and for the others with 0, and their sums are added up in order. Rounding errors then grow with the length of a
 /// chain and the number of chains, not with the number of products.
 /// a        inner x rows, packed
-/// ahead    floats from a column to what is needed soon: fetched into the caches. 0: nothing
+/// fetch    what is needed soon: a cache line for each product, `fetch_step` floats apart, comes into the second-level
+///          cache. With a step of 0, anything that is near
 /// bias     rows elements, or NULL for zeros
 /// result   rows x tile_columns, `result_stride` floats from one row to the next
-typedef void (*pf_tile_kernel)(int64_t inner, const float *a, const float *b, const int64_t *offsets, int64_t ahead,
-                               const float *bias, float *result, int64_t result_stride, pf_tile_mode mode);
+typedef void (*pf_tile_kernel)(int64_t inner, const float *a, const float *b, const int64_t *offsets,
+                               const float *fetch, int64_t fetch_step, const float *bias, float *result,
+                               int64_t result_stride, pf_tile_mode mode);
 
 /// A register tile of dot products of whole vectors: for each of the kernel's rows r and columns j,
 ///   sum[r][j] = sum over i in 0 ..< vectors * lanes of a[r * a_stride + i] * b[offsets[j] + i]

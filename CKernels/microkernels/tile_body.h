@@ -5,9 +5,8 @@
 enum { tile_columns = PF_TILE_VECTORS * PF_LANES };
 
 PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, const float *a, const float *b,
-                    const int64_t *offsets, int64_t ahead, const float *bias, float *result, int64_t result_stride,
-                    pf_tile_mode mode) {
-  enum { line = 16 };  // floats of a cache line
+                    const int64_t *offsets, const float *fetch, int64_t fetch_step, const float *bias, float *result,
+                    int64_t result_stride, pf_tile_mode mode) {
   int64_t k = 0;
   do {
     const int64_t end = inner - k < pf_tile_chain ? inner : k + pf_tile_chain;
@@ -17,7 +16,8 @@ PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, co
     }
     for (; k < end; ++k) {
       const float *column = b + offsets[k];
-      PF_UNROLL for (int32_t i = 0; i < vectors * PF_LANES; i += line) __builtin_prefetch(column + ahead + i, 0, 2);
+      __builtin_prefetch(fetch, 0, 2);
+      fetch += fetch_step;
       vector x[PF_TILE_VECTORS];
       PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = load(column + v * PF_LANES);
       PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
@@ -38,16 +38,13 @@ PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, co
   } while (k < inner);
 }
 
-#define PF_TILE(rows)                                                                                               \
-  static void tile_##rows(int64_t inner, const float *a, const float *b, const int64_t *offsets, int64_t ahead,     \
-                          const float *bias, float *result, int64_t result_stride, pf_tile_mode mode) {             \
-    tile(rows, PF_TILE_VECTORS, inner, a, b, offsets, ahead, bias, result, result_stride, mode);                    \
-  }                                                                                                                 \
-  static void thin_tile_##rows(int64_t inner, const float *a, const float *b, const int64_t *offsets,               \
-                               int64_t ahead, const float *bias, float *result, int64_t result_stride,              \
-                               pf_tile_mode mode) {                                                                 \
-    tile(rows, 1, inner, a, b, offsets, ahead, bias, result, result_stride, mode);                                  \
+#define PF_TILE_KERNEL(name, rows, vectors)                                                                         \
+  static void name##_##rows(int64_t inner, const float *a, const float *b, const int64_t *offsets,                  \
+                            const float *fetch, int64_t fetch_step, const float *bias, float *result,               \
+                            int64_t result_stride, pf_tile_mode mode) {                                             \
+    tile(rows, vectors, inner, a, b, offsets, fetch, fetch_step, bias, result, result_stride, mode);                \
   }
+#define PF_TILE(rows) PF_TILE_KERNEL(tile, rows, PF_TILE_VECTORS) PF_TILE_KERNEL(thin_tile, rows, 1)
 #define PF_TILE_ENTER(rows)            \
   kernels->tile[rows] = tile_##rows;   \
   kernels->thin_tile[rows] = thin_tile_##rows;
@@ -72,5 +69,6 @@ static void fill_tiles(pf_kernels *kernels) {
 }
 
 #undef PF_TILE
+#undef PF_TILE_KERNEL
 #undef PF_TILE_ENTER
 #undef PF_TILE_EACH
