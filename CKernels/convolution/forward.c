@@ -47,9 +47,10 @@ pf_status pf_forward_workspace(const pf_settings *settings, const pf_convolution
 pf_status pf_convolution2d_forward(const pf_context *context, const pf_convolution2d *problem, const float *input,
                                    const float *weight, const float *bias, float *output) {
   pf_settings settings;
+  pf_convolution2d laid;
   pf_convolution_shape shape;
   PF_TRY(pf_read_context(context, &settings));
-  PF_TRY(pf_convolution_check(problem, &shape));
+  PF_TRY(pf_convolution_read(&problem, &laid, &shape));
   if (shape.output_count == 0) return pf_ok;
   PF_REQUIRE(input != NULL && weight != NULL && output != NULL, pf_error_null);
   const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_forward);

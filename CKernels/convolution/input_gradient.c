@@ -133,9 +133,10 @@ pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_co
                                           const float *output_gradient, const float *weight, pf_writing writing,
                                           float *input_gradient) {
   pf_settings settings;
+  pf_convolution2d laid;
   pf_convolution_shape shape;
   PF_TRY(pf_read_context(context, &settings));
-  PF_TRY(pf_convolution_check(problem, &shape));
+  PF_TRY(pf_convolution_read(&problem, &laid, &shape));
   PF_REQUIRE(pf_writing_is_valid(writing), pf_error_value);
   if (shape.input_count == 0) return pf_ok;
   PF_REQUIRE(output_gradient != NULL && weight != NULL && input_gradient != NULL, pf_error_null);

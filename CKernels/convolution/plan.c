@@ -60,9 +60,10 @@ pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolu
                                      pf_convolution_pass pass, const char **name) {
   PF_REQUIRE(name != NULL, pf_error_null);
   pf_settings settings;
+  pf_convolution2d laid;
   pf_convolution_shape shape;
   PF_TRY(pf_read_context(context, &settings));
-  PF_TRY(pf_convolution_check(problem, &shape));
+  PF_TRY(pf_convolution_read(&problem, &laid, &shape));
   PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
   switch (pf_plan_algorithm(&settings, problem, pass)) {
     case pf_algorithm_direct: *name = "direct"; break;

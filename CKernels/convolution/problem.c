@@ -44,6 +44,42 @@ pf_status pf_convolution_check(const pf_convolution2d *problem, pf_convolution_s
   return pf_ok;
 }
 
+/// Whether a kernel of one column meets each column of the planes as it would a row.
+static bool meets_columns(const pf_convolution2d *p, const pf_convolution_shape *shape) {
+  // With fewer channels, or outputs, algorithms run that share what neighbouring rows read.
+  enum { few = 2 };
+  if (p->kernel_width > 1 || p->padding_left > 0 || shape->output_width != p->input_width) return false;
+  if (p->input_width == 1) return p->input_height > 1;
+  return p->kernel_height > 1 && p->stride_height == 1 && shape->group_input_channels > few &&
+         shape->group_output_channels > few;
+}
+
+pf_status pf_convolution_read(const pf_convolution2d **problem, pf_convolution2d *laid, pf_convolution_shape *shape) {
+  const pf_convolution2d *p = *problem;
+  PF_TRY(pf_convolution_check(p, shape));
+  const int64_t width = p->input_width, height = p->input_height + p->padding_top + p->padding_bottom;
+  int64_t length;
+  if (!meets_columns(p, shape) || __builtin_mul_overflow(height, width, &length)) return pf_ok;
+  *laid = (pf_convolution2d){
+      .batch = p->batch,
+      .input_channels = p->input_channels,
+      .input_height = 1,
+      .input_width = p->input_height * width,
+      .output_channels = p->output_channels,
+      .kernel_height = 1,
+      .kernel_width = p->kernel_height,
+      .stride_height = 1,
+      .stride_width = p->stride_height,
+      .padding_left = p->padding_top * width,
+      .padding_right = p->padding_bottom * width,
+      .dilation_height = 1,
+      .dilation_width = p->kernel_height == 1 ? 1 : p->dilation_height * width,
+      .groups = p->groups,
+  };
+  *problem = laid;
+  return pf_convolution_check(laid, shape);
+}
+
 pf_status pf_convolution2d_output_size(const pf_convolution2d *problem, int64_t *output_height,
                                        int64_t *output_width) {
   PF_REQUIRE(output_height != NULL && output_width != NULL, pf_error_null);

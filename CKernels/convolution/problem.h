@@ -17,4 +17,9 @@ typedef struct pf_convolution_shape {
 /// Checks a problem and computes its shape; errors as pf_convolution2d_output_size.
 pf_status pf_convolution_check(const pf_convolution2d *problem, pf_convolution_shape *shape);
 
+/// The same, of a problem to run in the given one's place: rows are what kernels run along, so where a kernel has one
+/// column and strides don't keep it from that, a plane becomes a single row whose taps are whole rows of the plane
+/// apart. No element moves in memory. *problem becomes `laid` then.
+pf_status pf_convolution_read(const pf_convolution2d **problem, pf_convolution2d *laid, pf_convolution_shape *shape);
+
 #endif

@@ -427,9 +427,10 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
                                            const float *input, const float *output_gradient,
                                            const uint8_t *gradient_mask, pf_writing writing, float *weight_gradient) {
   pf_settings settings;
+  pf_convolution2d laid;
   pf_convolution_shape shape;
   PF_TRY(pf_read_context(context, &settings));
-  PF_TRY(pf_convolution_check(problem, &shape));
+  PF_TRY(pf_convolution_read(&problem, &laid, &shape));
   PF_REQUIRE(pf_writing_is_valid(writing), pf_error_value);
   PF_REQUIRE(weight_gradient != NULL, pf_error_null);
   PF_REQUIRE(problem->batch == 0 || (input != NULL && output_gradient != NULL), pf_error_null);

@@ -7,9 +7,10 @@ pf_status pf_convolution2d_workspace(const pf_context *context, const pf_convolu
                                      pf_convolution_pass pass, size_t *bytes) {
   PF_REQUIRE(bytes != NULL, pf_error_null);
   pf_settings settings;
+  pf_convolution2d laid;
   pf_convolution_shape shape;
   PF_TRY(pf_read_context(context, &settings));
-  PF_TRY(pf_convolution_check(problem, &shape));
+  PF_TRY(pf_convolution_read(&problem, &laid, &shape));
   PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
   const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pass);
   int64_t workspace = 0, other = 0, mask = 0;
