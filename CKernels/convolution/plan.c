@@ -17,7 +17,7 @@ static const double weight_point = 5;
 /// count overflows.
 static double winograd_time_of(double lanes, const pf_convolution2d *p, pf_convolution_pass pass, int32_t tile,
                                double channels, double outputs) {
-  const double groups = (double)p->groups, points = (tile + 2) * (tile + 2);
+  const double groups = (double)p->groups, points = (tile + 2) * (p->kernel_height == 1 ? 1 : tile + 2);
   const double channel_vectors = __builtin_ceil(channels / lanes), output_vectors = __builtin_ceil(outputs / lanes);
   const double output_time = pass == pf_pass_weight_gradient ? input_point : output_point;
   const double tile_time = channels * output_vectors + channel_vectors * input_point + output_vectors * output_time;
@@ -33,10 +33,10 @@ static double winograd_time(double lanes, const pf_convolution2d *p, pf_convolut
 }
 
 static double direct_time(double lanes, const pf_convolution2d *p) {
-  const double height = (double)(p->input_height + p->padding_top + p->padding_bottom - 2 * p->dilation_height);
-  const double width = (double)(p->input_width + p->padding_left + p->padding_right - 2 * p->dilation_width);
-  const double products = (double)p->input_channels * (double)(p->output_channels / p->groups) * 9;
-  return (double)p->batch * height * width * products / lanes * direct_overhead;
+  const pf_winograd_plane output = pf_winograd_output_plane(p);
+  const double taps = (double)(p->kernel_height * p->kernel_width);
+  const double products = (double)p->input_channels * (double)(p->output_channels / p->groups) * taps;
+  return (double)p->batch * (double)output.height * (double)output.width * products / lanes * direct_overhead;
 }
 
 pf_algorithm pf_plan_algorithm(const pf_settings *settings, const pf_convolution2d *problem,
@@ -44,9 +44,10 @@ pf_algorithm pf_plan_algorithm(const pf_settings *settings, const pf_convolution
   if (pf_depthwise_suits(settings->kernels, problem, pass)) return pf_algorithm_depthwise;
   if (settings->numerics == pf_exact || !pf_winograd_applies(problem)) return pf_algorithm_direct;
   const double lanes = (double)settings->kernels->lanes;
-  const double time_2 = winograd_time(lanes, problem, pass, 2), time_4 = winograd_time(lanes, problem, pass, 4);
+  const double time_4 = winograd_time(lanes, problem, pass, 4);
+  const double time_2 = problem->kernel_height == 1 ? time_4 : winograd_time(lanes, problem, pass, 2);
   if (direct_time(lanes, problem) <= (time_2 < time_4 ? time_2 : time_4)) return pf_algorithm_direct;
-  return time_2 <= time_4 ? pf_algorithm_winograd_2 : pf_algorithm_winograd_4;
+  return time_2 < time_4 ? pf_algorithm_winograd_2 : pf_algorithm_winograd_4;
 }
 
 double pf_plan_masked_winograd(const pf_settings *settings, const pf_convolution2d *problem, pf_algorithm algorithm,
@@ -69,7 +70,7 @@ pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolu
     case pf_algorithm_direct: *name = "direct"; break;
     case pf_algorithm_depthwise: *name = "depthwise"; break;
     case pf_algorithm_winograd_2: *name = "winograd 2x2"; break;
-    case pf_algorithm_winograd_4: *name = "winograd 4x4"; break;
+    case pf_algorithm_winograd_4: *name = problem->kernel_height == 1 ? "winograd 1x4" : "winograd 4x4"; break;
   }
   return pf_ok;
 }

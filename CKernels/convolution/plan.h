@@ -9,7 +9,7 @@ typedef enum pf_algorithm : int32_t {
   pf_algorithm_direct = 0,
   pf_algorithm_depthwise = 1,   // convolution/depthwise.h
   pf_algorithm_winograd_2 = 2,  // F(2 x 2, 3 x 3); the value is the tile
-  pf_algorithm_winograd_4 = 4,  // F(4 x 4, 3 x 3)
+  pf_algorithm_winograd_4 = 4,  // F(4 x 4, 3 x 3), or F(1 x 4, 1 x 3) for a kernel of one row
 } pf_algorithm;
 
 /// The algorithm with the least estimated time for one pass of a checked problem.

@@ -1,9 +1,8 @@
 #include "convolution/winograd.h"
 
 bool pf_winograd_applies(const pf_convolution2d *p) {
-  if (p->batch == 0 || p->kernel_height != 3 || p->kernel_width != 3 || p->stride_height != 1 || p->stride_width != 1) {
-    return false;
-  }
+  const bool kernel = p->kernel_width == 3 && (p->kernel_height == 3 || p->kernel_height == 1);
+  if (p->batch == 0 || !kernel || p->stride_height != 1 || p->stride_width != 1) return false;
   // Nothing that large can be in memory; below, no product of counts overflows.
   const double most = 0x1p44;
   const double height = (double)p->input_height + (double)p->padding_top + (double)p->padding_bottom;
@@ -20,13 +19,22 @@ static int64_t tiles_along(int64_t extent, int64_t tile, int64_t step) {
   return extent / (tile * step) * step + pf_minimum_of(extent % (tile * step), step);
 }
 
+pf_winograd_plane pf_winograd_output_plane(const pf_convolution2d *p) {
+  const int64_t reach_y = (p->kernel_height - 1) * p->dilation_height;
+  const int64_t reach_x = (p->kernel_width - 1) * p->dilation_width;
+  return (pf_winograd_plane){
+      .height = p->input_height + p->padding_top + p->padding_bottom - reach_y,
+      .width = p->input_width + p->padding_left + p->padding_right - reach_x,
+  };
+}
+
 pf_winograd_grid pf_winograd_tiling(const pf_convolution2d *p, bool of_input, int32_t tile) {
-  const int64_t added_height = p->padding_top + p->padding_bottom - 2 * p->dilation_height;
-  const int64_t added_width = p->padding_left + p->padding_right - 2 * p->dilation_width;
+  const pf_winograd_plane output = pf_winograd_output_plane(p);
+  const int64_t tile_rows = p->kernel_height == 1 ? 1 : tile;
   pf_winograd_grid grid = {
-      .rows = tiles_along(p->input_height + (of_input ? 0 : added_height), tile, p->dilation_height),
-      .columns = tiles_along(p->input_width + (of_input ? 0 : added_width), tile, p->dilation_width),
-      .tile = tile,
+      .rows = tiles_along(of_input ? p->input_height : output.height, tile_rows, p->dilation_height),
+      .columns = tiles_along(of_input ? p->input_width : output.width, tile, p->dilation_width),
+      .tile_rows = tile_rows,
       .step_y = p->dilation_height,
   };
   grid.tiles = p->batch * grid.rows * grid.columns;
@@ -36,7 +44,7 @@ pf_winograd_grid pf_winograd_tiling(const pf_convolution2d *p, bool of_input, in
 pf_winograd_run pf_winograd_next_run(const pf_winograd_grid *grid, int64_t tile, int64_t most) {
   const int64_t all_rows = tile / grid->columns, row = all_rows % grid->rows;
   pf_winograd_run run = {.image = all_rows / grid->rows, .first = tile % grid->columns};
-  run.y = row / grid->step_y * grid->tile * grid->step_y + row % grid->step_y;
+  run.y = row / grid->step_y * grid->tile_rows * grid->step_y + row % grid->step_y;
   run.count = pf_minimum_of(grid->columns - run.first, most);
   return run;
 }

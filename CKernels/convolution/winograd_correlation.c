@@ -20,7 +20,7 @@ enum {
   weight_channels = 64,  // transformed at a time, when tiles come first
 };
 
-/// A pass as a correlation with 3 x 3 weights.
+/// A pass as a correlation.
 typedef struct correlation {
   const pf_winograd_kernels *kernels;
   int64_t lanes;
@@ -157,13 +157,14 @@ static void transform_weights(const run *r, int64_t group, int64_t output_block,
   const correlation *c = r->c;
   const int64_t output = output_block * c->output_width;
   const int64_t outputs = outputs_of(c, output_block);
-  const float *weight = r->weight + group * c->outputs * c->channels * 9;
+  const int64_t taps = c->kernels->taps;
+  const float *weight = r->weight + group * c->outputs * c->channels * taps;
   if (c->turned) {
-    c->kernels->transform_turned_weight(weight + (channel * c->outputs + output) * 9, c->outputs * 9, channels, outputs,
-                                        block);
+    c->kernels->transform_turned_weight(weight + (channel * c->outputs + output) * taps, c->outputs * taps, channels,
+                                        outputs, block);
   } else {
-    c->kernels->transform_weight(weight + (output * c->channels + channel) * 9, c->channels * 9, channels, outputs,
-                                 block);
+    c->kernels->transform_weight(weight + (output * c->channels + channel) * taps, c->channels * taps, channels,
+                                 outputs, block);
   }
 }
 
@@ -333,8 +334,9 @@ static pf_status correlate(const pf_settings *settings, correlation *c, const fl
 // MARK: Passes
 
 static correlation forward_correlation(const pf_settings *settings, const pf_convolution2d *p, int32_t tile) {
+  const pf_winograd_plane output = pf_winograd_output_plane(p);
   return (correlation){
-      .kernels = pf_winograd_kernels_of(settings, tile),
+      .kernels = pf_winograd_kernels_of(settings, p, tile),
       .images = p->batch,
       .groups = p->groups,
       .channels = p->input_channels / p->groups,
@@ -343,8 +345,8 @@ static correlation forward_correlation(const pf_settings *settings, const pf_con
       .source_width = p->input_width,
       .top = p->padding_top,
       .left = p->padding_left,
-      .height = p->input_height + p->padding_top + p->padding_bottom - 2 * p->dilation_height,
-      .width = p->input_width + p->padding_left + p->padding_right - 2 * p->dilation_width,
+      .height = output.height,
+      .width = output.width,
       .step_y = p->dilation_height,
       .step_x = p->dilation_width,
       .grid = pf_winograd_tiling(p, false, tile),
@@ -361,8 +363,8 @@ static correlation input_gradient_correlation(const pf_settings *settings, const
       .outputs = forward.channels,
       .source_height = forward.height,
       .source_width = forward.width,
-      .top = 2 * p->dilation_height - p->padding_top,
-      .left = 2 * p->dilation_width - p->padding_left,
+      .top = (p->kernel_height - 1) * p->dilation_height - p->padding_top,
+      .left = (p->kernel_width - 1) * p->dilation_width - p->padding_left,
       .height = p->input_height,
       .width = p->input_width,
       .step_y = p->dilation_height,

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { taps = 9 };
+enum { most_taps = 9 };
 
 // The share of frozen elements up to which looking for structure can't pay.
 static const double least_frozen = 1.0 / 16;
@@ -23,12 +23,14 @@ typedef struct remainder {
   int32_t tap;       // the only one that is left, or -1
 } remainder;
 
+static int64_t taps_of(const pf_convolution2d *p) { return p->kernel_height * p->kernel_width; }
+
 static int64_t lists_bytes(const pf_convolution2d *p) {
   return pf_aligned_bytes((p->input_channels + p->output_channels) * (int64_t)sizeof(int32_t));
 }
 
 int64_t pf_winograd_mask_bytes(const pf_convolution2d *p) {
-  const int64_t scan = lists_bytes(p) + p->input_channels / p->groups * taps + p->output_channels / p->groups;
+  const int64_t scan = lists_bytes(p) + p->input_channels / p->groups * taps_of(p) + p->output_channels / p->groups;
   const int64_t tap = p->output_channels * (p->input_channels / p->groups) * ((int64_t)sizeof(float) + 1);
   return pf_aligned_bytes(pf_maximum_of(scan, tap));
 }
@@ -52,12 +54,12 @@ static int64_t list_first(const uint8_t *bytes, int64_t count, int64_t width, in
 /// Reads a mask; `memory` is a block of pf_winograd_mask_bytes, in which the lists stay.
 static remainder read_mask(const pf_convolution2d *p, const uint8_t *mask, char *memory) {
   const int64_t channels = p->input_channels / p->groups, outputs = p->output_channels / p->groups;
-  const int64_t filter = channels * taps;
+  const int64_t taps = taps_of(p), filter = channels * taps;
   int32_t *channel_list = (int32_t *)memory, *output_list = channel_list + p->input_channels;
   uint8_t *elements = (uint8_t *)memory + lists_bytes(p), *filters = elements + filter;
   remainder result = {.selection = {.channel_list = channel_list, .output_list = output_list}, .tap = -1};
   int32_t tap_count = 0;
-  uint8_t by_tap[taps] = {0};
+  uint8_t by_tap[most_taps] = {0};
   for (int64_t group = 0; group < p->groups; ++group) {
     memset(elements, 0, (size_t)filter);
     for (int64_t o = 0; o < outputs; ++o, mask += filter) {
@@ -114,9 +116,10 @@ static void clear_frozen(void *argument, int64_t begin, int64_t end, int32_t par
 
 /// Whether a tap reads just the input's planes, element by element of the output.
 static bool reads_input(const pf_convolution2d *p, int32_t tap) {
-  return p->padding_top == tap / 3 * p->dilation_height && p->padding_left == tap % 3 * p->dilation_width &&
-         p->padding_top + p->padding_bottom == 2 * p->dilation_height &&
-         p->padding_left + p->padding_right == 2 * p->dilation_width;
+  const int64_t width = p->kernel_width;
+  return p->padding_top == tap / width * p->dilation_height && p->padding_left == tap % width * p->dilation_width &&
+         p->padding_top + p->padding_bottom == (p->kernel_height - 1) * p->dilation_height &&
+         p->padding_left + p->padding_right == (width - 1) * p->dilation_width;
 }
 
 pf_convolution2d pf_winograd_tap_problem(const pf_convolution2d *problem) {
@@ -130,7 +133,7 @@ pf_convolution2d pf_winograd_tap_problem(const pf_convolution2d *problem) {
 static pf_status tap_gradient(const pf_context *context, const pf_convolution2d *p, int32_t tap, const float *input,
                               const float *output_gradient, const uint8_t *mask, pf_writing writing,
                               float *weight_gradient, char *memory) {
-  const int64_t kernels = p->output_channels * (p->input_channels / p->groups);
+  const int64_t taps = taps_of(p), kernels = p->output_channels * (p->input_channels / p->groups);
   float *values = (float *)memory;
   uint8_t *tap_mask = (uint8_t *)(values + kernels);
   for (int64_t k = 0; k < kernels; ++k) tap_mask[k] = mask[k * taps + tap];
@@ -138,7 +141,7 @@ static pf_status tap_gradient(const pf_context *context, const pf_convolution2d 
   PF_TRY(pf_convolution2d_weight_gradient(context, &pointwise, input, output_gradient, tap_mask, pf_overwrite, values));
   for (int64_t k = 0; k < kernels; ++k, weight_gradient += taps) {
     const float before = writing == pf_accumulate ? weight_gradient[tap] : 0.0f;
-    memset(weight_gradient, 0, taps * sizeof(float));
+    memset(weight_gradient, 0, (size_t)taps * sizeof(float));
     weight_gradient[tap] = tap_mask[k] == 0 ? 0.0f : writing == pf_accumulate ? before + values[k] : values[k];
   }
   return pf_ok;
@@ -150,7 +153,8 @@ pf_status pf_winograd_masked_gradient(const pf_context *context, const pf_settin
                                       pf_writing writing, float *weight_gradient, bool *done) {
   const int64_t channels = problem->input_channels / problem->groups;
   const int64_t outputs = problem->output_channels / problem->groups;
-  const double count = (double)problem->output_channels * (double)channels * taps;
+  const int64_t taps = taps_of(problem);
+  const double count = (double)problem->output_channels * (double)channels * (double)taps;
   *done = true;
   if ((double)frozen <= least_frozen * count) {
     PF_TRY(pf_winograd_weight_gradient(settings, problem, tile, input, output_gradient, NULL, NULL, writing,

@@ -36,6 +36,7 @@ enum {
   item_channels = 64,  // by weights: of a block
   item_blocks = 2,     // blocks of outputs, likewise
   most_lanes = 16,
+  most_taps = 9,
 };
 
 typedef enum sharing { by_chunk, by_point, by_weights } sharing;
@@ -67,15 +68,16 @@ typedef struct gradient {
 
 static void plan(const pf_settings *settings, const pf_convolution2d *p, int32_t tile,
                  const pf_winograd_selection *selection, gradient *g) {
+  const pf_winograd_plane output = pf_winograd_output_plane(p);
   *g = (gradient){
-      .kernels = pf_winograd_kernels_of(settings, tile),
+      .kernels = pf_winograd_kernels_of(settings, p, tile),
       .lanes = settings->kernels->lanes,
       .problem = p,
       .selection = selection,
       .all_channels = p->input_channels / p->groups,
       .all_outputs = p->output_channels / p->groups,
-      .height = p->input_height + p->padding_top + p->padding_bottom - 2 * p->dilation_height,
-      .width = p->input_width + p->padding_left + p->padding_right - 2 * p->dilation_width,
+      .height = output.height,
+      .width = output.width,
       .grid = pf_winograd_tiling(p, false, tile),
       .chunks = 1,
   };
@@ -222,14 +224,15 @@ static pf_winograd_block sums_block(const gradient *g, int64_t output_block, flo
 static void scatter(const run *r, int64_t group, int64_t output, int64_t outputs, int64_t channel, int64_t channels,
                     const float *values) {
   const gradient *g = r->g;
+  const int32_t taps = g->kernels->taps;
   const int32_t *output_list = g->selection->output_list + group * g->all_outputs + output;
   const int32_t *channel_list = g->selection->channel_list + group * g->all_channels + channel;
   for (int64_t o = 0; o < outputs; ++o) {
     const int64_t filter = (group * g->all_outputs + output_list[o]) * g->all_channels;
-    for (int64_t c = 0; c < channels; ++c, values += 9) {
-      const int64_t place = (filter + channel_list[c]) * 9;
+    for (int64_t c = 0; c < channels; ++c, values += taps) {
+      const int64_t place = (filter + channel_list[c]) * taps;
       float *result = r->weight_gradient + place;
-      for (int32_t i = 0; i < 9; ++i) {
+      for (int32_t i = 0; i < taps; ++i) {
         const float value = r->accumulate ? result[i] + values[i] : values[i];
         result[i] = r->mask[place + i] != 0 ? value : 0.0f;
       }
@@ -241,15 +244,16 @@ static void scatter(const run *r, int64_t group, int64_t output, int64_t outputs
 static void store_gradient(const run *r, int64_t group, int64_t output_block, int64_t channel, int64_t channels,
                            const pf_winograd_block *sums, int64_t parts, int64_t part_stride) {
   const gradient *g = r->g;
+  const int64_t taps = g->kernels->taps;
   const int64_t output = output_block * g->output_width, outputs = pf_minimum_of(g->output_width, g->outputs - output);
   if (g->selection == NULL) {
-    const int64_t place = ((group * g->outputs + output) * g->channels + channel) * 9;
+    const int64_t place = ((group * g->outputs + output) * g->channels + channel) * taps;
     g->kernels->transform_weight_gradient(sums, parts, part_stride, channels, outputs,
                                           r->mask == NULL ? NULL : r->mask + place, r->accumulate,
-                                          r->weight_gradient + place, g->channels * 9);
+                                          r->weight_gradient + place, g->channels * taps);
     return;
   }
-  float values[most_lanes * most_lanes * 9];
+  float values[most_lanes * most_lanes * most_taps];
   for (int64_t o = 0; o < outputs; o += g->lanes) {
     const int64_t output_count = pf_minimum_of(g->lanes, outputs - o);
     for (int64_t c = 0; c < channels; c += g->lanes) {
@@ -257,7 +261,7 @@ static void store_gradient(const run *r, int64_t group, int64_t output_block, in
       pf_winograd_block part = *sums;
       part.data += c * sums->width + o;
       g->kernels->transform_weight_gradient(&part, parts, part_stride, channel_count, output_count, NULL, false, values,
-                                            channel_count * 9);
+                                            channel_count * taps);
       scatter(r, group, output + o, output_count, channel + c, channel_count, values);
     }
   }
@@ -268,15 +272,17 @@ static void clear_frozen(void *argument, int64_t begin, int64_t end, int32_t par
   (void)part;
   const run *r = argument;
   const gradient *g = r->g;
+  const int64_t taps = g->kernels->taps;
+  const size_t kernel = (size_t)taps * sizeof(float);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t group = item / g->all_outputs, filter = group * g->all_outputs + g->selection->output_list[item];
-    float *result = r->weight_gradient + filter * g->all_channels * 9;
+    float *result = r->weight_gradient + filter * g->all_channels * taps;
     if (item % g->all_outputs >= g->outputs) {
-      memset(result, 0, (size_t)(g->all_channels * 9) * sizeof(float));
+      memset(result, 0, (size_t)g->all_channels * kernel);
       continue;
     }
     const int32_t *list = g->selection->channel_list + group * g->all_channels;
-    for (int64_t c = g->channels; c < g->all_channels; ++c) memset(result + list[c] * 9, 0, 9 * sizeof(float));
+    for (int64_t c = g->channels; c < g->all_channels; ++c) memset(result + list[c] * taps, 0, kernel);
   }
 }
 

@@ -19,6 +19,7 @@
 #include "microkernels/reduce_body.h"
 #include "microkernels/operations_body.h"
 #include "microkernels/winograd_transform_body.h"
+#include "microkernels/winograd_line_body.h"
 #include "microkernels/winograd_weight_body.h"
 #include "microkernels/winograd_product_body.h"
 

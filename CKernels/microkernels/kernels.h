@@ -166,7 +166,7 @@ typedef struct pf_kernels {
 
   pf_depthwise_kernels depthwise;
 
-  pf_winograd_kernels winograd_2, winograd_4;  // by tile
+  pf_winograd_kernels winograd_2, winograd_4, winograd_line;  // of tiles 2x2, 4x4 and 1x4
 } pf_kernels;
 
 void pf_fill_kernels_baseline(pf_kernels *kernels);

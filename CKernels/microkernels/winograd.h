@@ -1,4 +1,5 @@
-// Winograd's leaf functions, a table of them for each tile size. See convolution/winograd.h for the algorithm.
+// Winograd's leaf functions, a table of them for each tile. See convolution/winograd.h for the algorithm. What is said
+// of squares below goes for tiles of one row likewise: their windows have one row, and so have the kernels.
 
 #ifndef PF_WINOGRAD_KERNELS_H
 #define PF_WINOGRAD_KERNELS_H
@@ -44,7 +45,8 @@ typedef struct pf_winograd_finish {
 
 typedef struct pf_winograd_kernels {
   int32_t tile;     // outputs of a tile along each axis: 2 or 4
-  int32_t points;   // (tile + 2) squared
+  int32_t points;   // (tile + 2) squared, or tile + 2 for tiles of one row
+  int32_t taps;     // of a kernel: 3 x 3 or 1 x 3
   int32_t rows;     // the largest register tile of the two products
   int32_t vectors;
 
@@ -57,12 +59,13 @@ typedef struct pf_winograd_kernels {
   void (*transform_output_gradient)(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,
                                     int64_t tiles, const pf_winograd_tiles *result);
 
-  /// G g G' of `channels` rows of a block of `outputs` outputs: g(c, o) is the 3 x 3 at weight + o * output_stride + c
-  /// * 9.
+  /// G g G' of `channels` rows of a block of `outputs` outputs: g(c, o) is the kernel at weight + o * output_stride + c
+  /// * taps.
   void (*transform_weight)(const float *weight, int64_t output_stride, int64_t channels, int64_t outputs,
                            const pf_winograd_block *result);
 
-  /// The same of weights turned by 180 degrees, g(c, o) at weight + c * channel_stride + o * 9: for the input gradient.
+  /// The same of weights turned by 180 degrees, g(c, o) at weight + c * channel_stride + o * taps: for the input
+  /// gradient.
   void (*transform_turned_weight)(const float *weight, int64_t channel_stride, int64_t channels, int64_t outputs,
                                   const pf_winograd_block *result);
 
@@ -81,7 +84,7 @@ typedef struct pf_winograd_kernels {
   void (*multiply_transposed)(int64_t points, int64_t tiles, int64_t channels, const pf_winograd_tiles *input,
                               const pf_winograd_tiles *gradient, const pf_winograd_block *result, bool accumulate);
 
-  /// The gradient of weight(c, o) at gradient + o * output_stride + c * 9: G' s G, where s is the sum, in order, of
+  /// The gradient of weight(c, o) at gradient + o * output_stride + c * taps: G' s G, where s is the sum, in order, of
   /// `parts` blocks of products, part_stride apart. `mask` lies beside `gradient`, or is NULL.
   void (*transform_weight_gradient)(const pf_winograd_block *products, int64_t parts, int64_t part_stride,
                                     int64_t channels, int64_t outputs, const uint8_t *mask, bool accumulate,

@@ -151,25 +151,27 @@ static void multiply_transposed(int64_t points, int64_t tiles, int64_t channels,
 #undef PF_WITH_ROWS_TO_8
 #undef PF_WITH_ROWS_TO_14
 
-#define PF_WINOGRAD_ENTER(m)                                           \
-  {                                                                    \
-    .tile = m,                                                         \
-    .points = (m + 2) * (m + 2),                                       \
-    .rows = PF_TILE_ROWS,                                              \
-    .vectors = PF_TILE_VECTORS,                                        \
-    .transform_input = transform_input_##m,                            \
-    .transform_output_gradient = transform_output_gradient_##m,        \
-    .transform_weight = transform_weight_##m,                          \
-    .transform_turned_weight = transform_turned_weight_##m,            \
-    .multiply = multiply,                                              \
-    .transform_output = transform_output_##m,                          \
-    .multiply_transposed = multiply_transposed,                        \
-    .transform_weight_gradient = transform_weight_gradient_##m,        \
+#define PF_WINOGRAD_ENTER(name, m, kernel_rows)                          \
+  {                                                                      \
+    .tile = m,                                                           \
+    .points = (kernel_rows == 1 ? 1 : m + 2) * (m + 2),                  \
+    .taps = kernel_rows * 3,                                             \
+    .rows = PF_TILE_ROWS,                                                \
+    .vectors = PF_TILE_VECTORS,                                          \
+    .transform_input = transform_input_##name,                           \
+    .transform_output_gradient = transform_output_gradient_##name,       \
+    .transform_weight = transform_weight_##name,                         \
+    .transform_turned_weight = transform_turned_weight_##name,           \
+    .multiply = multiply,                                                \
+    .transform_output = transform_output_##name,                         \
+    .multiply_transposed = multiply_transposed,                          \
+    .transform_weight_gradient = transform_weight_gradient_##name,       \
   }
 
 static void fill_winograd(pf_kernels *kernels) {
-  kernels->winograd_2 = (pf_winograd_kernels)PF_WINOGRAD_ENTER(2);
-  kernels->winograd_4 = (pf_winograd_kernels)PF_WINOGRAD_ENTER(4);
+  kernels->winograd_2 = (pf_winograd_kernels)PF_WINOGRAD_ENTER(2, 2, 3);
+  kernels->winograd_4 = (pf_winograd_kernels)PF_WINOGRAD_ENTER(4, 4, 3);
+  kernels->winograd_line = (pf_winograd_kernels)PF_WINOGRAD_ENTER(line, 4, 1);
 }
 
 #undef PF_WINOGRAD_ENTER

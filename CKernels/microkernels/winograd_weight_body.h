@@ -1,7 +1,8 @@
 // Winograd's transforms of weights and of their gradients, one lane an output. A filter's weights are contiguous and
-// those of neighbouring filters far apart, so whole lines are read of PF_LANES filters and transposed.
+// those of neighbouring filters far apart, so whole lines are read of PF_LANES filters and transposed. A kernel has 3
+// columns and 1 or 3 rows, `rows` below.
 
-enum { taps = 9, block_floats = taps * PF_LANES };  // of PF_LANES channels of one filter, or of one channel of as many
+enum { most_taps = 9 };
 
 // MARK: One dimension
 
@@ -43,92 +44,105 @@ PF_INLINE void winograd_weight_gradient(const int32_t m, const vector s[], vecto
 
 // MARK: Weights
 
-/// The nine taps at `step` vectors' distance from each other, transformed and stored a vector a point.
-PF_INLINE void transform_filter(const int32_t m, const float *filter, bool turned, float *point, int64_t point_stride) {
-  vector rows[6][3];
+/// The taps, a vector each, transformed and stored a vector a point.
+PF_INLINE void transform_filter(const int32_t m, const int32_t rows, const float *filter, bool turned, float *point,
+                                int64_t point_stride) {
+  const int32_t taps = rows * 3, point_rows = rows == 1 ? 1 : m + 2;
+  vector lines[6][3];
   PF_UNROLL for (int32_t j = 0; j < 3; ++j) {
     vector g[3], u[6];
-    PF_UNROLL for (int32_t i = 0; i < 3; ++i) {
+    PF_UNROLL for (int32_t i = 0; i < rows; ++i) {
       const int32_t tap = i * 3 + j;
       g[i] = load(filter + (turned ? taps - 1 - tap : tap) * PF_LANES);
     }
-    winograd_weight(m, g, u);
-    PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) rows[i][j] = u[i];
+    if (rows == 1) {
+      u[0] = g[0];
+    } else {
+      winograd_weight(m, g, u);
+    }
+    PF_UNROLL for (int32_t i = 0; i < point_rows; ++i) lines[i][j] = u[i];
   }
-  PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) {
+  PF_UNROLL for (int32_t i = 0; i < point_rows; ++i) {
     vector u[6];
-    winograd_weight(m, rows[i], u);
+    winograd_weight(m, lines[i], u);
     PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, point += point_stride) store(point, u[j]);
   }
 }
 
-PF_INLINE void transform_weight(const int32_t m, const float *weight, int64_t output_stride, int64_t channels,
-                                int64_t outputs, const pf_winograd_block *result) {
-  float filters[block_floats * PF_LANES] __attribute__((aligned(64)));  // of PF_LANES channels: tap by tap
+PF_INLINE void transform_weight(const int32_t m, const int32_t rows, const float *weight, int64_t output_stride,
+                                int64_t channels, int64_t outputs, const pf_winograd_block *result) {
+  const int32_t taps = rows * 3;
+  float filters[most_taps * PF_LANES * PF_LANES] __attribute__((aligned(64)));  // of PF_LANES channels: tap by tap
   for (int64_t output = 0; output < outputs; output += PF_LANES) {
     for (int64_t channel = 0; channel < channels; channel += PF_LANES) {
       const int64_t count = channels - channel < PF_LANES ? channels - channel : PF_LANES;
-      const float *rows = weight + output * output_stride + channel * taps;
+      const float *lines = weight + output * output_stride + channel * taps;
       for (int64_t i = 0; i < count * taps; i += PF_LANES) {
         const int64_t length = count * taps - i;
         vector square[PF_LANES];
         if (length >= PF_LANES && output + PF_LANES <= outputs) {
-          PF_UNROLL for (int32_t o = 0; o < PF_LANES; ++o) square[o] = load(rows + o * output_stride + i);
+          PF_UNROLL for (int32_t o = 0; o < PF_LANES; ++o) square[o] = load(lines + o * output_stride + i);
         } else {
           PF_UNROLL for (int32_t o = 0; o < PF_LANES; ++o) {
-            square[o] = output + o < outputs ? load_first(length, rows + o * output_stride + i) : broadcast(0);
+            square[o] = output + o < outputs ? load_first(length, lines + o * output_stride + i) : broadcast(0);
           }
         }
         transpose(square);
         PF_UNROLL for (int32_t o = 0; o < PF_LANES; ++o) store(filters + (i + o) * PF_LANES, square[o]);
       }
       for (int64_t c = 0; c < count; ++c) {
-        transform_filter(m, filters + c * block_floats, false,
+        transform_filter(m, rows, filters + c * taps * PF_LANES, false,
                          result->data + (channel + c) * result->width + output, result->point_stride);
       }
     }
   }
 }
 
-PF_INLINE void transform_turned_weight(const int32_t m, const float *weight, int64_t channel_stride, int64_t channels,
-                                       int64_t outputs, const pf_winograd_block *result) {
-  enum { squares = (taps + PF_LANES - 1) / PF_LANES, padding = (squares - 1) * PF_LANES };
+PF_INLINE void transform_turned_weight(const int32_t m, const int32_t rows, const float *weight, int64_t channel_stride,
+                                       int64_t channels, int64_t outputs, const pf_winograd_block *result) {
+  enum { most_squares = (most_taps + PF_LANES - 1) / PF_LANES };
+  const int32_t taps = rows * 3;
   for (int64_t output = 0; output < outputs; output += PF_LANES) {
     const int64_t count = outputs - output < PF_LANES ? outputs - output : PF_LANES;
     for (int64_t channel = 0; channel < channels; ++channel) {
       const float *row = weight + channel * channel_stride + output * taps;
-      float filters[block_floats + squares * PF_LANES] __attribute__((aligned(64))) = {0};
-      float filter[squares * PF_LANES * PF_LANES] __attribute__((aligned(64)));
+      float filters[(most_taps + most_squares) * PF_LANES] __attribute__((aligned(64))) = {0};
+      float filter[most_squares * PF_LANES * PF_LANES] __attribute__((aligned(64)));
       for (int64_t i = 0; i < count * taps; i += PF_LANES) store(filters + i, load_first(count * taps - i, row + i));
-      for (int32_t i = 0; i <= padding; i += PF_LANES) {
+      for (int32_t i = 0; i < taps; i += PF_LANES) {
         vector square[PF_LANES];
         PF_UNROLL for (int32_t o = 0; o < PF_LANES; ++o) square[o] = load(filters + o * taps + i);
         transpose(square);
         PF_UNROLL for (int32_t o = 0; o < PF_LANES; ++o) store(filter + (i + o) * PF_LANES, square[o]);
       }
-      transform_filter(m, filter, true, result->data + channel * result->width + output, result->point_stride);
+      transform_filter(m, rows, filter, true, result->data + channel * result->width + output, result->point_stride);
     }
   }
 }
 
 // MARK: Weight gradient
 
-PF_INLINE void transform_sums(const int32_t m, const float *sums, int64_t point_stride, int64_t parts,
-                              int64_t part_stride, float *filter) {
-  vector rows[6][3];
-  PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) {
+PF_INLINE void transform_sums(const int32_t m, const int32_t rows, const float *sums, int64_t point_stride,
+                              int64_t parts, int64_t part_stride, float *filter) {
+  const int32_t point_rows = rows == 1 ? 1 : m + 2;
+  vector lines[6][3];
+  PF_UNROLL for (int32_t i = 0; i < point_rows; ++i) {
     vector s[6];
     PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, sums += point_stride) {
       s[j] = load(sums);
       for (int64_t p = 1; p < parts; ++p) s[j] += load(sums + p * part_stride);
     }
-    winograd_weight_gradient(m, s, rows[i]);
+    winograd_weight_gradient(m, s, lines[i]);
   }
   PF_UNROLL for (int32_t j = 0; j < 3; ++j) {
     vector s[6], g[3];
-    PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) s[i] = rows[i][j];
-    winograd_weight_gradient(m, s, g);
-    PF_UNROLL for (int32_t i = 0; i < 3; ++i) store(filter + (i * 3 + j) * PF_LANES, g[i]);
+    PF_UNROLL for (int32_t i = 0; i < point_rows; ++i) s[i] = lines[i][j];
+    if (rows == 1) {
+      g[0] = s[0];
+    } else {
+      winograd_weight_gradient(m, s, g);
+    }
+    PF_UNROLL for (int32_t i = 0; i < rows; ++i) store(filter + (i * 3 + j) * PF_LANES, g[i]);
   }
 }
 
@@ -154,28 +168,30 @@ PF_INLINE void store_gradient(int64_t count, const float *values, const uint8_t 
   }
 }
 
-PF_INLINE void transform_weight_gradient(const int32_t m, const pf_winograd_block *products, int64_t parts,
-                                         int64_t part_stride, int64_t channels, int64_t outputs, const uint8_t *mask,
-                                         bool accumulate, float *gradient, int64_t output_stride) {
-  float filters[block_floats * PF_LANES] __attribute__((aligned(64)));
+PF_INLINE void transform_weight_gradient(const int32_t m, const int32_t rows, const pf_winograd_block *products,
+                                         int64_t parts, int64_t part_stride, int64_t channels, int64_t outputs,
+                                         const uint8_t *mask, bool accumulate, float *gradient,
+                                         int64_t output_stride) {
+  const int32_t taps = rows * 3;
+  float filters[most_taps * PF_LANES * PF_LANES] __attribute__((aligned(64)));
   for (int64_t output = 0; output < outputs; output += PF_LANES) {
     for (int64_t channel = 0; channel < channels; channel += PF_LANES) {
       const int64_t count = channels - channel < PF_LANES ? channels - channel : PF_LANES;
       for (int64_t c = 0; c < count; ++c) {
-        transform_sums(m, products->data + (channel + c) * products->width + output, products->point_stride, parts,
-                       part_stride, filters + c * block_floats);
+        transform_sums(m, rows, products->data + (channel + c) * products->width + output, products->point_stride,
+                       parts, part_stride, filters + c * taps * PF_LANES);
       }
       const int64_t lanes = outputs - output < PF_LANES ? outputs - output : PF_LANES;
       for (int64_t i = 0; i < count * taps; i += PF_LANES) {
         const int64_t length = count * taps - i < PF_LANES ? count * taps - i : PF_LANES;
         const int64_t place = output * output_stride + channel * taps + i;
         vector square[PF_LANES];
-        float rows[PF_LANES][PF_LANES] __attribute__((aligned(64)));
+        float values[PF_LANES][PF_LANES] __attribute__((aligned(64)));
         PF_UNROLL for (int32_t o = 0; o < PF_LANES; ++o) square[o] = load(filters + (i + o) * PF_LANES);
         transpose(square);
-        PF_UNROLL for (int32_t o = 0; o < PF_LANES; ++o) store(rows[o], square[o]);
+        PF_UNROLL for (int32_t o = 0; o < PF_LANES; ++o) store(values[o], square[o]);
         for (int64_t o = 0; o < lanes; ++o) {
-          store_gradient(length, rows[o], mask == NULL ? NULL : mask + place + o * output_stride, accumulate,
+          store_gradient(length, values[o], mask == NULL ? NULL : mask + place + o * output_stride, accumulate,
                          gradient + place + o * output_stride);
         }
       }
@@ -183,25 +199,26 @@ PF_INLINE void transform_weight_gradient(const int32_t m, const pf_winograd_bloc
   }
 }
 
-// MARK: Tile sizes
+// MARK: Tiles
 
-#define PF_WINOGRAD_WEIGHTS(m)                                                                                        \
-  static void transform_weight_##m(const float *weight, int64_t output_stride, int64_t channels, int64_t outputs,     \
-                                   const pf_winograd_block *result) {                                                 \
-    transform_weight(m, weight, output_stride, channels, outputs, result);                                            \
+#define PF_WINOGRAD_WEIGHTS(name, m, rows)                                                                            \
+  static void transform_weight_##name(const float *weight, int64_t output_stride, int64_t channels, int64_t outputs,  \
+                                      const pf_winograd_block *result) {                                              \
+    transform_weight(m, rows, weight, output_stride, channels, outputs, result);                                      \
   }                                                                                                                   \
-  static void transform_turned_weight_##m(const float *weight, int64_t channel_stride, int64_t channels,              \
-                                          int64_t outputs, const pf_winograd_block *result) {                         \
-    transform_turned_weight(m, weight, channel_stride, channels, outputs, result);                                    \
+  static void transform_turned_weight_##name(const float *weight, int64_t channel_stride, int64_t channels,           \
+                                             int64_t outputs, const pf_winograd_block *result) {                      \
+    transform_turned_weight(m, rows, weight, channel_stride, channels, outputs, result);                              \
   }                                                                                                                   \
-  static void transform_weight_gradient_##m(const pf_winograd_block *products, int64_t parts, int64_t part_stride,    \
-                                            int64_t channels, int64_t outputs, const uint8_t *mask, bool accumulate,  \
-                                            float *gradient, int64_t output_stride) {                                 \
-    transform_weight_gradient(m, products, parts, part_stride, channels, outputs, mask, accumulate, gradient,         \
+  static void transform_weight_gradient_##name(const pf_winograd_block *products, int64_t parts, int64_t part_stride, \
+                                               int64_t channels, int64_t outputs, const uint8_t *mask,                \
+                                               bool accumulate, float *gradient, int64_t output_stride) {             \
+    transform_weight_gradient(m, rows, products, parts, part_stride, channels, outputs, mask, accumulate, gradient,   \
                               output_stride);                                                                         \
   }
 
-PF_WINOGRAD_WEIGHTS(2)
-PF_WINOGRAD_WEIGHTS(4)
+PF_WINOGRAD_WEIGHTS(2, 2, 3)
+PF_WINOGRAD_WEIGHTS(4, 4, 3)
+PF_WINOGRAD_WEIGHTS(line, 4, 1)
 
 #undef PF_WINOGRAD_WEIGHTS

@@ -36,9 +36,9 @@ double ref_error_bound(int64_t terms, double magnitude) {
 // output's magnitude is at most q^2 * g_max * d_max, where q is the largest element of |A'|[(|G| 1) * (|B'| 1)]. The
 // weight gradient transposes: its kernel is the tile of the output gradient, q the largest element of |G'|[(|A| 1) *
 // (|B'| 1)]. A term passes at most n + 1 roundings in each one-dimensional transform (n of the sum, one of the
-// constant): with r = 3 and m = 4, 2 * 7 each for input and output and 2 * 4 for the weights, besides those of the sum
-// over channels or tiles.
-enum { transform_roundings = 2 * 7 + 2 * 7 + 2 * 4 };
+// constant): with r = 3 and m = 4, 7 each for input and output and 4 for the weights, besides those of the sum over
+// channels or tiles. In one dimension there is one of each and q, in two there are two and q^2.
+enum { transform_roundings = 7 + 7 + 4 };
 
 enum { taps = 3, most_outputs = 4, most_products = most_outputs + taps - 1 };
 
@@ -88,26 +88,36 @@ static double tiles_along(int64_t extent, int64_t dilation, int32_t tile) {
   return tiles;
 }
 
-ref_fast_bound ref_winograd_bound_of(const ref_convolution *p, int32_t tile) {
+ref_fast_bound ref_winograd_bound_of(const ref_convolution *p, int32_t rows, int32_t columns) {
   const double root = sqrt(0.5);
   const double points_2[] = {0, 1, -1}, points_4[] = {0, root, -root, 2 * root, -2 * root};
-  const bool applies = p->kernel_height == 3 && p->kernel_width == 3 && p->stride_height == 1 && p->stride_width == 1;
-  if (!applies || (tile != 2 && tile != 4)) return (ref_fast_bound){0};
-  const growth q = growth_of_winograd(tile, tile == 2 ? points_2 : points_4);
-  const double tiles_down = tiles_along(ref_output_height(p), p->dilation_height, tile);
-  const double tiles_across = tiles_along(ref_output_width(p), p->dilation_width, tile);
+  const bool upright = p->kernel_width == 1;
+  const int64_t kernel_rows = upright ? 1 : p->kernel_height;
+  const int64_t kernel_columns = upright ? p->kernel_height : p->kernel_width;
+  const bool square = kernel_rows == 3 && rows == columns && (columns == 2 || columns == 4);
+  const bool line = kernel_rows == 1 && rows == 1 && columns == 4;
+  if (kernel_columns != 3 || p->stride_height != 1 || p->stride_width != 1 || !(square || line)) {
+    return (ref_fast_bound){0};
+  }
+  growth q = growth_of_winograd(columns, columns == 2 ? points_2 : points_4);
+  if (square) q = (growth){q.output * q.output, q.weight_gradient * q.weight_gradient};
+  const double tiles_down = tiles_along(ref_output_height(p), p->dilation_height, upright ? columns : rows);
+  const double tiles_across = tiles_along(ref_output_width(p), p->dilation_width, upright ? rows : columns);
   const int64_t inputs = p->input_channels / p->groups, outputs = p->output_channels / p->groups;
   const double tiles = (double)p->batch * tiles_down * tiles_across;
   return (ref_fast_bound){
-      .roundings = transform_roundings,
+      .roundings = square ? 2 * transform_roundings : transform_roundings,
       .forward_terms = inputs,
       .input_gradient_terms = outputs,
       .weight_gradient_terms = (int64_t)tiles,
-      .forward = q.output * q.output * (double)inputs,
-      .input_gradient = q.output * q.output * (double)outputs,
-      .weight_gradient = q.weight_gradient * q.weight_gradient * tiles,
+      .forward = q.output * (double)inputs,
+      .input_gradient = q.output * (double)outputs,
+      .weight_gradient = q.weight_gradient * tiles,
   };
 }
 
 // With 2 x 2 tiles there are at most four times as many, each magnifying 26 times less.
-ref_fast_bound ref_fast_bound_of(const ref_convolution *problem) { return ref_winograd_bound_of(problem, 4); }
+ref_fast_bound ref_fast_bound_of(const ref_convolution *problem) {
+  const ref_fast_bound square = ref_winograd_bound_of(problem, 4, 4);
+  return square.roundings > 0 ? square : ref_winograd_bound_of(problem, 1, 4);
+}

@@ -347,8 +347,9 @@ static void allow(task *t, int32_t isa, int pass, ref_result *result) {
   const char *name = checker->kernels->algorithm(&context, &t->problem, pass);
   count_algorithm(&checker->report, name, pass);
   if (strcmp(name, "direct") == 0 || strcmp(name, "depthwise") == 0) return;
-  int32_t tile = strcmp(name, "winograd 2x2") == 0 ? 2 : strcmp(name, "winograd 4x4") == 0 ? 4 : 0;
-  const ref_fast_bound bound = ref_winograd_bound_of(&t->problem, tile);
+  int32_t rows = 0, columns = 0;
+  sscanf(name, "winograd %dx%d", &rows, &columns);
+  const ref_fast_bound bound = ref_winograd_bound_of(&t->problem, rows, columns);
   if (bound.roundings == 0) return ref_checker_fail(checker, isa, "  no bound is known for algorithm '%s'", name);
   const double input = largest(t, block_input), weight = largest(t, block_weight);
   const double output_gradient = largest(t, block_output_gradient);

@@ -148,8 +148,27 @@ static void draw_one_dimensional(ref_random *r, ref_convolution *p) {
     set_kernel(p, 1, kernel), set_image(p, 1, length), set_stride(p, 1, stride), set_dilation(p, 1, dilation);
     p->padding_left = before, p->padding_right = after;
   } else {
-    set_kernel(p, kernel, 1), set_image(p, length, 1), set_stride(p, stride, 1), set_dilation(p, dilation, 1);
+    const int64_t width = ref_random_once_in(r, 2) ? between(r, 2, 5) : 1;
+    set_kernel(p, kernel, 1), set_image(p, length, width), set_stride(p, stride, 1), set_dilation(p, dilation, 1);
     p->padding_top = before, p->padding_bottom = after;
+  }
+}
+
+/// The same with enough channels for algorithms with fewer multiplications to win.
+static void draw_wide_one_dimensional(ref_random *r, ref_convolution *p) {
+  static const int64_t channels[] = {12, 15, 16, 17, 31, 32, 33, 48, 64, 65};
+  set_channels(p, ref_random_once_in(r, 6) ? 2 : 1, PICK(r, channels), PICK(r, channels));
+  const int64_t length = between(r, 1, 120), dilation = ref_random_once_in(r, 3) ? between(r, 2, 40) : 1;
+  const int64_t before = ref_random_once_in(r, 3) ? between(r, 0, dilation + 2) : dilation;
+  const int64_t after = ref_random_once_in(r, 3) ? between(r, 0, dilation + 2) : dilation;
+  const int64_t lines = ref_random_once_in(r, 3) ? between(r, 2, 5) : 1;
+  if (ref_random_once_in(r, 3)) {
+    set_kernel(p, 3, 1), set_image(p, length, lines), set_dilation(p, dilation, 1);
+    p->padding_top = before, p->padding_bottom = after;
+  } else {
+    set_kernel(p, 1, 3), set_image(p, lines, length), set_dilation(p, between(r, 1, 3), dilation);
+    p->padding_left = before, p->padding_right = after;
+    p->padding_top = lines > 1 ? between(r, 0, 2) : 0, p->padding_bottom = p->padding_top;
   }
 }
 
@@ -214,9 +233,9 @@ static void draw_wide_dilated(ref_random *r, ref_convolution *p) {
 static void draw_many_tiles(ref_random *r, ref_convolution *p) {
   static const int64_t channels[] = {12, 16, 17, 32};
   set_channels(p, 1, PICK(r, channels), PICK(r, channels));
-  set_kernel(p, 3, 3);
+  set_kernel(p, ref_random_once_in(r, 4) ? 1 : 3, 3);
   if (ref_random_once_in(r, 3)) set_dilation(p, between(r, 1, 3), between(r, 1, 3));
-  p->padding_top = p->padding_bottom = p->dilation_height;
+  p->padding_top = p->padding_bottom = p->kernel_height == 1 ? 0 : p->dilation_height;
   p->padding_left = p->padding_right = p->dilation_width;
   const int64_t height = between(r, 60, 160);
   set_image(p, height, between(r, 4000, 12000) / height);
@@ -261,7 +280,8 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_wide_dilated, 600000}, {draw_wide_dilated, 1500000},
       {draw_small_3x3, 1500000}, {draw_pointwise, 0}, {draw_pointwise, 0}, {draw_strided_pointwise, 0},
       {draw_depthwise, 0}, {draw_depthwise, 0}, {draw_large_depthwise, 1500000}, {draw_grouped, 0},
-      {draw_one_dimensional, 0}, {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0},
+      {draw_one_dimensional, 0}, {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000},
+      {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0},
       {draw_stride_over_kernel, 0}, {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}};
   static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000};
   ref_random random = ref_random_for(seed, index, 0);

@@ -79,8 +79,9 @@ typedef struct ref_fast_bound {
   double forward, input_gradient, weight_gradient;
 } ref_fast_bound;
 
-/// Winograd's F(tile x tile, 3 x 3), tile 2 or 4; zeros for a problem that it doesn't apply to.
-ref_fast_bound ref_winograd_bound_of(const ref_convolution *problem, int32_t tile);
+/// Winograd's F(rows x columns, 3 x 3) with 2 x 2 or 4 x 4, F(rows x columns, 1 x 3) with 1 x 4, or that upright;
+/// zeros for a problem that it doesn't apply to.
+ref_fast_bound ref_winograd_bound_of(const ref_convolution *problem, int32_t rows, int32_t columns);
 
 /// The largest of those that pf_fast may choose from.
 ref_fast_bound ref_fast_bound_of(const ref_convolution *problem);
