@@ -107,7 +107,8 @@ final class LoadedConvolution {
         let status =
             switch pass {
             case .forward:
-                pf_convolution2d_forward(&context, &problem, input.pointer, weight.pointer, nil, result)
+                pf_convolution2d_forward(
+                    &context, &problem, pf_activation_none, input.pointer, weight.pointer, nil, result)
             case .inputGradient:
                 pf_convolution2d_input_gradient(
                     &context, &problem, outputGradient.pointer, weight.pointer, pf_overwrite, result)

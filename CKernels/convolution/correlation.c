@@ -6,6 +6,7 @@
 typedef struct pf_correlation_run_state {
   const pf_correlation_plan *plan;
   const float *source, *weight, *bias;
+  pf_activation activation;
   bool accumulate;
   float *result;
   float *packed_weight;            // by group, tile of outputs: inner x rows of the tile
@@ -146,15 +147,17 @@ static void run_tile(const run_state *state, const scratch *s, int64_t group, in
   const int64_t used = segments[count - 1].column + segments[count - 1].length;
   const pf_tile_kernel kernel = used <= lanes ? plan->kernels->thin_tile[rows] : plan->kernels->tile[rows];
   pf_tile_mode mode = step->k > 0 ? pf_tile_add : pf_tile_store;
+  const pf_activation activation = step->last ? state->activation : pf_activation_none;
   // What accumulates is added to the result once, as a whole.
   const bool single = plan->inner <= pf_tile_chain;
   if (whole && count == 1 && p->result_x == 1 && (single || !state->accumulate)) {
     if (state->accumulate) mode = pf_tile_add;
-    kernel(step->inner, weight, columns, offsets, next.from, next.step, bias, result + segments->result, p->result_plane, mode);
+    kernel(step->inner, weight, columns, offsets, next.from, next.step, bias, result + segments->result,
+           p->result_plane, mode, activation);
     return;
   }
   float *sums = waits ? s->sums + (t * p->outputs + output) * tile : s->sums;
-  kernel(step->inner, weight, columns, offsets, next.from, next.step, bias, sums, tile, mode);
+  kernel(step->inner, weight, columns, offsets, next.from, next.step, bias, sums, tile, mode, activation);
   if (step->last) {
     const pf_scatter_mode scatter = state->accumulate ? pf_scatter_add : p->pad ? pf_scatter_pad : pf_scatter_store;
     plan->kernels->scatter_tile(rows, sums, segments, count, result, p->result_plane, p->result_x, scatter);
@@ -352,8 +355,8 @@ static void fill_offsets(const pf_correlation_plan *plan, int64_t *weight, int64
 }
 
 void pf_correlation_run_aligned(int64_t count, const pf_correlation_plan *plans, const float *source,
-                                const float *weight, const float *bias, pf_writing writing, float *result,
-                                char *workspace) {
+                                const float *weight, const float *bias, pf_activation activation, pf_writing writing,
+                                float *result, char *workspace) {
   const pf_correlation_plan *first = plans;
   const int64_t groups = first->problem.groups;
   const int64_t items = first->blocks_images * first->blocks_y * first->blocks_x * groups * first->tile_parts;
@@ -370,6 +373,7 @@ void pf_correlation_run_aligned(int64_t count, const pf_correlation_plan *plans,
         .source = source,
         .weight = weight,
         .bias = bias,
+        .activation = activation,
         .accumulate = writing == pf_accumulate,
         .result = result,
         .packed_weight = (float *)(next + pf_aligned_bytes(3 * plan->inner * (int64_t)sizeof(int64_t))),
@@ -386,10 +390,10 @@ void pf_correlation_run_aligned(int64_t count, const pf_correlation_plan *plans,
 }
 
 void pf_correlation_run(const pf_correlation_plan *plan, const float *source, const float *weight, const float *bias,
-                        pf_writing writing, float *result, char *workspace) {
+                        pf_activation activation, pf_writing writing, float *result, char *workspace) {
   if (plan->planes) {
-    pf_correlation_planes_run(plan, source, weight, bias, writing, result, workspace);
+    pf_correlation_planes_run(plan, source, weight, bias, activation, writing, result, workspace);
   } else {
-    pf_correlation_run_aligned(1, plan, source, weight, bias, writing, result, workspace);
+    pf_correlation_run_aligned(1, plan, source, weight, bias, activation, writing, result, workspace);
   }
 }

@@ -2,6 +2,7 @@
 //
 //   result[n, o, y, x] = bias[o] + sum over c, i, j of weight(o, c, i, j) * source[n, g(o) + c, tap (i, j) of (y, x)]
 //
+// or an activation of this,
 // in an order that is the same for every element, whatever block, tile or thread it falls to. It is c, i, j, but for
 // few result channels a group, which run as correlation_planes.h says. Otherwise weights are packed once into row
 // panels; each block of the grid is copied into a frame, unless its source can be read in place, and register tiles of
@@ -64,13 +65,13 @@ bool pf_correlation_align(const pf_settings *settings, int64_t count, pf_correla
 enum { pf_most_correlations = 4 };
 
 /// Runs up to pf_most_correlations aligned plans block by block, so that what they share is in the caches. `workspace`
-/// is a block of parts * scratch_bytes, and shared_bytes for each of them.
+/// is a block of parts * scratch_bytes, and shared_bytes for each of them. What accumulates has no activation.
 void pf_correlation_run_aligned(int64_t count, const pf_correlation_plan *plans, const float *source,
-                                const float *weight, const float *bias, pf_writing writing, float *result,
-                                char *workspace);
+                                const float *weight, const float *bias, pf_activation activation, pf_writing writing,
+                                float *result, char *workspace);
 
 /// Runs a plan. `workspace` is a block of plan->workspace_bytes.
 void pf_correlation_run(const pf_correlation_plan *plan, const float *source, const float *weight, const float *bias,
-                        pf_writing writing, float *result, char *workspace);
+                        pf_activation activation, pf_writing writing, float *result, char *workspace);
 
 #endif

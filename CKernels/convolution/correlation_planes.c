@@ -91,6 +91,7 @@ void pf_correlation_planes_prepare(const pf_settings *settings, pf_correlation_p
 typedef struct run_state {
   const pf_correlation_plan *plan;
   const float *source, *weight, *bias;
+  pf_activation activation;
   bool accumulate;
   float *result;
   const pf_tap_run *runs;
@@ -142,11 +143,11 @@ static void run_rows(const run_state *state, const pf_block *block, const float 
     const pf_plane_kernel kernel = plan->kernels->plane[rows];
     if (p->result_x == 1) {
       kernel(state->run_count, state->runs, weight, frame + row * pitch, step * pitch, block->columns, bias, address,
-             step * p->result_y, state->accumulate);
+             step * p->result_y, state->accumulate, state->activation);
     } else {
       // Whole vectors: what reads them back then waits for one store each.
       kernel(state->run_count, state->runs, weight, frame + row * pitch, step * pitch, staged_pitch, bias, staged,
-             staged_pitch, false);
+             staged_pitch, false, state->activation);
       plan->kernels->scatter_rows(rows, block->columns, staged, staged_pitch, address, step * p->result_y,
                                   p->result_x, state->accumulate);
     }
@@ -163,7 +164,7 @@ static void run_strips(const run_state *state, const pf_block *block, const floa
   for (int64_t s = 0; s < strips; ++s) {
     const int64_t begin = pf_piece_begin(vectors, s, strips), rows = pf_piece_begin(vectors, s + 1, strips) - begin;
     plan->kernels->plane[rows](state->run_count, state->runs, weight, frame + begin * lanes, lanes, lanes, bias,
-                               staged + begin * lanes, lanes, false);
+                               staged + begin * lanes, lanes, false, state->activation);
   }
   for (int64_t i = 0; i < block->images; ++i) {
     plan->kernels->scatter_rows(block->rows, block->columns, staged + i * plan->frame.image_pitch, plan->frame.pitch,
@@ -210,7 +211,8 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
 }
 
 void pf_correlation_planes_run(const pf_correlation_plan *plan, const float *source, const float *weight,
-                               const float *bias, pf_writing writing, float *result, char *workspace) {
+                               const float *bias, pf_activation activation, pf_writing writing, float *result,
+                               char *workspace) {
   int64_t *weight_offsets = (int64_t *)(workspace + plan->parts * plan->scratch_bytes);
   pf_tap_run *runs = (pf_tap_run *)(weight_offsets + plan->inner);
   run_state state = {
@@ -218,6 +220,7 @@ void pf_correlation_planes_run(const pf_correlation_plan *plan, const float *sou
       .source = source,
       .weight = weight,
       .bias = bias,
+      .activation = activation,
       .accumulate = writing == pf_accumulate,
       .result = result,
       .runs = runs,

@@ -17,6 +17,7 @@ bool pf_correlation_planes_suit(const pf_correlation_plan *plan);
 void pf_correlation_planes_prepare(const pf_settings *settings, pf_correlation_plan *plan);
 
 void pf_correlation_planes_run(const pf_correlation_plan *plan, const float *source, const float *weight,
-                               const float *bias, pf_writing writing, float *result, char *workspace);
+                               const float *bias, pf_activation activation, pf_writing writing, float *result,
+                               char *workspace);
 
 #endif

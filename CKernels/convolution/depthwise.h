@@ -25,8 +25,8 @@ int64_t pf_depthwise_workspace(const pf_settings *settings, const pf_convolution
 
 // The passes, with checked pointers: `bias` and `gradient_mask` may be NULL.
 
-pf_status pf_depthwise_forward(const pf_settings *settings, const pf_convolution2d *problem, const float *input,
-                               const float *weight, const float *bias, float *output);
+pf_status pf_depthwise_forward(const pf_settings *settings, const pf_convolution2d *problem, pf_activation activation,
+                               const float *input, const float *weight, const float *bias, float *output);
 
 pf_status pf_depthwise_input_gradient(const pf_settings *settings, const pf_convolution2d *problem,
                                       const float *output_gradient, const float *weight, pf_writing writing,

@@ -7,6 +7,7 @@ typedef struct run_state {
   const pf_depthwise_plan *plan;
   pf_depthwise_tables tables;
   const float *source, *weight, *bias;
+  pf_activation activation;
   bool accumulate;
   float *result;
 } run_state;
@@ -50,6 +51,7 @@ static void run_block(const run_state *state, const pf_depthwise_block *block, i
     for (int64_t phase = 0; phase < pf_minimum_of(plan->x.phases, block->columns); ++phase) {
       pf_depthwise_window window = state->tables.windows[phase];
       window.pixels = (block->columns - 1 - phase) / plan->x.phases + 1;
+      window.activation = state->activation;
       window.first -= block->source_row * plan->pitch * lanes;
       kernels->sum(&window, rows, state->tables.rows + first, pixels, weight, bias, staged, block->columns * lanes);
     }
@@ -95,9 +97,9 @@ static pf_status run(const pf_settings *settings, const pf_convolution2d *proble
   return pf_ok;
 }
 
-pf_status pf_depthwise_forward(const pf_settings *settings, const pf_convolution2d *problem, const float *input,
-                               const float *weight, const float *bias, float *output) {
-  run_state state = {.source = input, .weight = weight, .bias = bias, .result = output};
+pf_status pf_depthwise_forward(const pf_settings *settings, const pf_convolution2d *problem, pf_activation activation,
+                               const float *input, const float *weight, const float *bias, float *output) {
+  run_state state = {.source = input, .weight = weight, .bias = bias, .activation = activation, .result = output};
   return run(settings, problem, pf_pass_forward, &state);
 }
 

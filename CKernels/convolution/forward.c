@@ -44,27 +44,29 @@ pf_status pf_forward_workspace(const pf_settings *settings, const pf_convolution
   return pf_ok;
 }
 
-pf_status pf_convolution2d_forward(const pf_context *context, const pf_convolution2d *problem, const float *input,
-                                   const float *weight, const float *bias, float *output) {
+pf_status pf_convolution2d_forward(const pf_context *context, const pf_convolution2d *problem,
+                                   pf_activation activation, const float *input, const float *weight,
+                                   const float *bias, float *output) {
   pf_settings settings;
   pf_convolution2d laid;
   pf_convolution_shape shape;
   PF_TRY(pf_read_context(context, &settings));
   PF_TRY(pf_convolution_read(&problem, &laid, &shape));
+  PF_REQUIRE(activation >= 0 && activation < (pf_activation)pf_activation_count, pf_error_value);
   if (shape.output_count == 0) return pf_ok;
   PF_REQUIRE(input != NULL && weight != NULL && output != NULL, pf_error_null);
   const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_forward);
   if (algorithm == pf_algorithm_depthwise) {
-    return pf_depthwise_forward(&settings, problem, input, weight, bias, output);
+    return pf_depthwise_forward(&settings, problem, activation, input, weight, bias, output);
   }
   if (algorithm != pf_algorithm_direct) {
-    return pf_winograd_forward(&settings, problem, algorithm, input, weight, bias, output);
+    return pf_winograd_forward(&settings, problem, algorithm, activation, input, weight, bias, output);
   }
   pf_correlation_plan plan;
   PF_TRY(prepare(&settings, problem, &shape, &plan));
   char *workspace = pf_memory_allocate((size_t)plan.workspace_bytes);
   PF_REQUIRE(workspace != NULL, pf_error_memory);
-  pf_correlation_run(&plan, input, weight, bias, pf_overwrite, output, workspace);
+  pf_correlation_run(&plan, input, weight, bias, activation, pf_overwrite, output, workspace);
   pf_memory_release(workspace);
   return pf_ok;
 }

@@ -163,7 +163,8 @@ pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_co
   pf_correlation_plan plans[pf_most_correlations];
   const int64_t together = prepare_together(&settings, problem, &shape, plans);
   if (together > 0) {
-    pf_correlation_run_aligned(together, plans, output_gradient, weight, NULL, writing, input_gradient, workspace);
+    pf_correlation_run_aligned(together, plans, output_gradient, weight, NULL, pf_activation_none, writing,
+                               input_gradient, workspace);
     pf_memory_release(workspace);
     return pf_ok;
   }
@@ -176,7 +177,7 @@ pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_co
     pf_correlation_plan plan;
     // It succeeded before: the size of the workspace is known.
     (void)prepare_phase(&settings, problem, &shape, i / phases_x, i % phases_x, &plan);
-    pf_correlation_run(&plan, output_gradient, weight, NULL, writing, input_gradient, workspace);
+    pf_correlation_run(&plan, output_gradient, weight, NULL, pf_activation_none, writing, input_gradient, workspace);
     padded = plan.problem.pad && !plan.planes;
   }
   pf_memory_release(workspace);

@@ -67,7 +67,8 @@ typedef struct pf_winograd_selection {
 // and, where everything is to be computed, `selection` may be NULL.
 
 pf_status pf_winograd_forward(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
-                              const float *input, const float *weight, const float *bias, float *output);
+                              pf_activation activation, const float *input, const float *weight, const float *bias,
+                              float *output);
 
 pf_status pf_winograd_input_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
                                      const float *output_gradient, const float *weight, pf_writing writing,

@@ -104,6 +104,7 @@ static void plan(const pf_settings *settings, correlation *c) {
 typedef struct run {
   const correlation *c;
   const float *source, *weight, *bias;
+  pf_activation activation;
   bool accumulate;
   float *result;
   float *input;     // tiles first: every block of the batch, in each the groups; else one block a part
@@ -193,6 +194,7 @@ static void store_tiles(const run *r, int64_t block, int64_t group, int64_t outp
   const pf_winograd_finish finish = {
       .bias = r->bias == NULL ? NULL : r->bias + output,
       .accumulate = r->accumulate,
+      .activation = r->activation,
   };
   pf_winograd_planes planes = {
       .tensor = r->result,
@@ -297,7 +299,7 @@ static void run_outputs(void *argument, int64_t begin, int64_t end, int32_t part
 }
 
 static pf_status correlate(const pf_settings *settings, correlation *c, const float *source, const float *weight,
-                           const float *bias, pf_writing writing, float *result) {
+                           const float *bias, pf_activation activation, pf_writing writing, float *result) {
   plan(settings, c);
   float *workspace = pf_allocate_floats(c->workspace_floats);
   PF_REQUIRE(workspace != NULL, pf_error_memory);
@@ -306,6 +308,7 @@ static pf_status correlate(const pf_settings *settings, correlation *c, const fl
       .source = source,
       .weight = weight,
       .bias = bias,
+      .activation = activation,
       .accumulate = writing == pf_accumulate,
       .result = result,
       .input = workspace,
@@ -375,16 +378,17 @@ static correlation input_gradient_correlation(const pf_settings *settings, const
 }
 
 pf_status pf_winograd_forward(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
-                              const float *input, const float *weight, const float *bias, float *output) {
+                              pf_activation activation, const float *input, const float *weight, const float *bias,
+                              float *output) {
   correlation c = forward_correlation(settings, problem, tile);
-  return correlate(settings, &c, input, weight, bias, pf_overwrite, output);
+  return correlate(settings, &c, input, weight, bias, activation, pf_overwrite, output);
 }
 
 pf_status pf_winograd_input_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
                                      const float *output_gradient, const float *weight, pf_writing writing,
                                      float *input_gradient) {
   correlation c = input_gradient_correlation(settings, problem, tile);
-  return correlate(settings, &c, output_gradient, weight, NULL, writing, input_gradient);
+  return correlate(settings, &c, output_gradient, weight, NULL, pf_activation_none, writing, input_gradient);
 }
 
 int64_t pf_winograd_correlation_workspace(const pf_settings *settings, const pf_convolution2d *problem, bool turned,

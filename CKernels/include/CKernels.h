@@ -114,6 +114,15 @@ pf_memory_statistics pf_memory_read_statistics(void);
 /// Gives every cached block back to the system.
 void pf_memory_trim(void);
 
+// MARK: Activations
+
+/// What an operation makes of its result before it stores it, to the bit what a call of its own would.
+typedef enum pf_activation : int32_t {
+  pf_activation_none = 0,
+  pf_activation_relu = 1,   // as pf_relu
+  pf_activation_relu6 = 2,  // as pf_relu6
+} pf_activation;
+
 // MARK: Convolution
 
 typedef struct pf_convolution2d {
@@ -154,13 +163,15 @@ pf_status pf_convolution2d_workspace(const pf_context *context, const pf_convolu
 pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolution2d *problem,
                                      pf_convolution_pass pass, const char **name);
 
-/// output[n,o,y,x] = bias[o] + sum over c,i,j of weight[o,c,i,j] * input[n, g(o)+c, y*stride+i*dilation-padding, ...].
+/// output[n,o,y,x] = activation(bias[o] + sum over c,i,j of
+///                              weight[o,c,i,j] * input[n, g(o)+c, y*stride+i*dilation-padding, ...]).
 /// input   batch x input_channels x input_height x input_width
 /// weight  output_channels x (input_channels / groups) x kernel_height x kernel_width
 /// bias    output_channels, or NULL
 /// output  batch x output_channels x output_height x output_width
-pf_status pf_convolution2d_forward(const pf_context *context, const pf_convolution2d *problem, const float *input,
-                                   const float *weight, const float *bias, float *output);
+pf_status pf_convolution2d_forward(const pf_context *context, const pf_convolution2d *problem,
+                                   pf_activation activation, const float *input, const float *weight,
+                                   const float *bias, float *output);
 
 /// The gradient with respect to the input, from that with respect to the output.
 pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_convolution2d *problem,
@@ -298,12 +309,6 @@ typedef struct pf_batch_normalization {
   int64_t batch, channels, spatial;  // x: batch x channels x spatial
   float epsilon;
 } pf_batch_normalization;
-
-typedef enum pf_activation : int32_t {
-  pf_activation_none = 0,
-  pf_activation_relu = 1,   // as pf_relu
-  pf_activation_relu6 = 2,  // as pf_relu6
-} pf_activation;
 
 /// Each channel's own mean and biased variance, and what is left of the mean when it was rounded to float (channels
 /// elements each). batch * spatial must be at least 1.

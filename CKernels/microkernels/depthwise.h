@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "include/CKernels.h"
+
 /// Up to a vector's length of a tensor's planes, `stride` floats apart. Nothing behind `end` is read.
 typedef struct pf_depthwise_planes {
   const float *first, *end;
@@ -20,6 +22,7 @@ typedef struct pf_depthwise_window {
   int64_t first, weight_first;                  // of the first result's first tap
   int64_t result_first;
   int64_t planes, plane, weight_plane;          // source planes that are summed over, from one to the next
+  pf_activation activation;                     // of the results
 } pf_depthwise_window;
 
 /// A row of results: its taps' rows, `row` floats of the source and `weight_row` floats of the weights apart.
@@ -49,8 +52,8 @@ typedef struct pf_depthwise_kernels {
   /// vectors are read behind the last pixel.
   void (*collect)(int64_t planes, int64_t count, const float *pixels, bool accumulate, float *result, int64_t stride);
 
-  /// result[r * result_row][...] = bias + the sum over planes, tap rows and tap columns, in this order, of weight *
-  /// source, for `row_count` rows r.
+  /// result[r * result_row][...] = activation(bias + the sum over planes, tap rows and tap columns, in this order, of
+  /// weight * source), for `row_count` rows r.
   void (*sum)(const pf_depthwise_window *window, int64_t row_count, const pf_depthwise_row *rows, const float *source,
               const float *weight, const float *bias, float *result, int64_t result_row);
 

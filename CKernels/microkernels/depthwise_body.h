@@ -175,7 +175,9 @@ PF_INLINE void depthwise_strip(const int32_t pixels, const pf_depthwise_window *
         row_weight += rows[r].weight_row;
       }
     }
-    PF_UNROLL for (int32_t p = 0; p < pixels; ++p) store(result + p * w->result_step, sum[p]);
+    PF_UNROLL for (int32_t p = 0; p < pixels; ++p) {
+      store(result + p * w->result_step, activate(sum[p], w->activation));
+    }
     result += result_row;
   }
 }

@@ -44,6 +44,7 @@ enum {
 /// in chains of pf_tile_chain products: a chain is one sequence of multiply-adds, which for the first begins with the
 /// bias and for the others with 0, and their sums are added up in order. Rounding errors then grow with the length of a
 /// chain and the number of chains, not with the number of products.
+/// The sums that the result then holds pass through the activation.
 /// a        inner x rows, packed
 /// fetch    what is needed soon: a cache line for each product, `fetch_step` floats apart, comes into the second-level
 ///          cache. With a step of 0, anything that is near
@@ -51,7 +52,7 @@ enum {
 /// result   rows x tile_columns, `result_stride` floats from one row to the next
 typedef void (*pf_tile_kernel)(int64_t inner, const float *a, const float *b, const int64_t *offsets,
                                const float *fetch, int64_t fetch_step, const float *bias, float *result,
-                               int64_t result_stride, pf_tile_mode mode);
+                               int64_t result_stride, pf_tile_mode mode, pf_activation activation);
 
 /// A register tile of dot products of whole vectors: for each of the kernel's rows r and columns j,
 ///   sum[r][j] = sum over i in 0 ..< vectors * lanes of a[r * a_stride + i] * b[offsets[j] + i]
@@ -96,10 +97,11 @@ typedef struct pf_tap_run {
 ///   sum[r][j] = bias + weight[0] * frame[runs[0].offset + r * frame_step + j]
 ///                    + weight[1] * frame[runs[0].offset + (r + 1) * frame_step + j] + ... over the run's taps,
 /// then over those of the other runs, in this order. `weight` holds the runs' weights one behind the other.
-/// result[r * result_step + j] = sum, or += with `accumulate`. Reads up to a vector behind a row of the frame.
+/// result[r * result_step + j] = activation(sum), or += sum with `accumulate`. Reads up to a vector behind a row of the
+/// frame.
 typedef void (*pf_plane_kernel)(int64_t run_count, const pf_tap_run *runs, const float *weight, const float *frame,
                                 int64_t frame_step, int64_t columns, float bias, float *result, int64_t result_step,
-                                bool accumulate);
+                                bool accumulate, pf_activation activation);
 
 typedef struct pf_kernels {
   pf_isa isa;

@@ -37,7 +37,7 @@ PF_INLINE void plane_store_narrow(const int32_t rows, int64_t columns, const vec
 
 PF_INLINE void plane(const int32_t rows, int64_t run_count, const pf_tap_run *runs, const float *weight,
                      const float *frame, int64_t frame_step, int64_t columns, float bias, float *result,
-                     int64_t result_step, bool accumulate) {
+                     int64_t result_step, bool accumulate, pf_activation activation) {
   for (int64_t j = 0; j < columns; j += PF_LANES) {
     // The last vector goes back over columns that are done already rather than being cut.
     if (columns - j < PF_LANES && columns >= PF_LANES && !accumulate) j = columns - PF_LANES;
@@ -54,6 +54,7 @@ PF_INLINE void plane(const int32_t rows, int64_t run_count, const pf_tap_run *ru
       }
       w += runs[i].taps;
     }
+    PF_UNROLL for (int32_t r = 0; r < rows; ++r) sum[r] = activate(sum[r], activation);
     if (columns - j < PF_LANES) {
       plane_store_narrow(rows, columns - j, sum, result + j, result_step, accumulate,
                          !accumulate && result_step == columns);
@@ -69,8 +70,9 @@ PF_INLINE void plane(const int32_t rows, int64_t run_count, const pf_tap_run *ru
 #define PF_PLANE(rows)                                                                                             \
   static void plane_##rows(int64_t run_count, const pf_tap_run *runs, const float *weight, const float *frame,     \
                            int64_t frame_step, int64_t columns, float bias, float *result, int64_t result_step,    \
-                           bool accumulate) {                                                                      \
-    plane(rows, run_count, runs, weight, frame, frame_step, columns, bias, result, result_step, accumulate);       \
+                           bool accumulate, pf_activation activation) {                                            \
+    plane(rows, run_count, runs, weight, frame, frame_step, columns, bias, result, result_step, accumulate,        \
+          activation);                                                                                             \
   }
 
 PF_PLANE(1)

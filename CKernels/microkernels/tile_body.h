@@ -6,7 +6,7 @@ enum { tile_columns = PF_TILE_VECTORS * PF_LANES };
 
 PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, const float *a, const float *b,
                     const int64_t *offsets, const float *fetch, int64_t fetch_step, const float *bias, float *result,
-                    int64_t result_stride, pf_tile_mode mode) {
+                    int64_t result_stride, pf_tile_mode mode, pf_activation activation) {
   int64_t k = 0;
   do {
     const int64_t end = inner - k < pf_tile_chain ? inner : k + pf_tile_chain;
@@ -29,7 +29,8 @@ PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, co
     PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
       PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {
         float *address = result + r * result_stride + v * PF_LANES;
-        store(address, mode == pf_tile_add ? load(address) + sum[r][v] : sum[r][v]);
+        const vector total = mode == pf_tile_add ? load(address) + sum[r][v] : sum[r][v];
+        store(address, k < inner ? total : activate(total, activation));
       }
     }
     // The other chains are added to what the first one left.
@@ -41,8 +42,8 @@ PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, co
 #define PF_TILE_KERNEL(name, rows, vectors)                                                                         \
   static void name##_##rows(int64_t inner, const float *a, const float *b, const int64_t *offsets,                  \
                             const float *fetch, int64_t fetch_step, const float *bias, float *result,               \
-                            int64_t result_stride, pf_tile_mode mode) {                                             \
-    tile(rows, vectors, inner, a, b, offsets, fetch, fetch_step, bias, result, result_stride, mode);                \
+                            int64_t result_stride, pf_tile_mode mode, pf_activation activation) {                   \
+    tile(rows, vectors, inner, a, b, offsets, fetch, fetch_step, bias, result, result_stride, mode, activation);    \
   }
 #define PF_TILE(rows) PF_TILE_KERNEL(tile, rows, PF_TILE_VECTORS) PF_TILE_KERNEL(thin_tile, rows, 1)
 #define PF_TILE_ENTER(rows)            \

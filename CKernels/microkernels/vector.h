@@ -34,6 +34,15 @@ PF_INLINE vector multiply_add(vector a, vector b, vector c) {
 #endif
 }
 
+/// An activation of each lane; a NaN stays one.
+PF_INLINE vector activate(vector x, pf_activation activation) {
+  if (activation == pf_activation_none) return x;
+  const vector positive = (vector)((integers)x & ~(x <= 0));
+  if (activation == pf_activation_relu) return positive;
+  const integers over = positive >= 6;
+  return (vector)(((integers)positive & ~over) | ((integers)broadcast(6) & over));
+}
+
 /// The even lanes of x, then those of y.
 PF_INLINE vector even_lanes(vector x, vector y) {
 #if PF_LANES == 16

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "include/CKernels.h"
+
 /// The planes of some channels of one image. Nothing outside of elements 0 ..< count of the tensor is touched; what
 /// lies outside of a plane reads as 0 and is not written. A tile's pixels lie step_y rows and step_x columns apart. In
 /// a row of tiles, those of all step_x phases stand side by side: tile t begins at column t / step_x * tile * step_x +
@@ -41,6 +43,7 @@ typedef struct pf_winograd_block {
 typedef struct pf_winograd_finish {
   const float *bias;  // one a channel of the planes, or NULL
   bool accumulate;    // add to what is there
+  pf_activation activation;
 } pf_winograd_finish;
 
 typedef struct pf_winograd_kernels {

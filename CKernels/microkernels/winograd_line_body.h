@@ -60,7 +60,9 @@ PF_INLINE void transform_line_output(const int64_t step_x, const pf_winograd_blo
         PF_UNROLL for (int32_t j = 0; j < line_points; ++j) m[j] = load(product + j * products->point_stride);
         winograd_output(line_tile, m, values);
         float *place = strip + strip_place(line_tile, &p, t);
-        PF_UNROLL for (int32_t j = 0; j < line_tile; ++j) store(place + j * p.phases * PF_LANES, values[j] + bias);
+        PF_UNROLL for (int32_t j = 0; j < line_tile; ++j) {
+          store(place + j * p.phases * PF_LANES, activate(values[j] + bias, finish->activation));
+        }
       }
       for (int64_t range = 0; range < p.ranges; ++range) {
         const int64_t column = p.column + range * step_x, inside = planes->width - x - column;

@@ -329,8 +329,8 @@ PF_INLINE void store_rows(const vector square[PF_LANES], int64_t channels, int64
 }
 
 /// The tile at `point` of one vector of channels, to the strip; neighbouring pixels of a row `step` floats apart.
-PF_INLINE void output_tile(const int32_t m, const float *point, int64_t point_stride, vector bias, float *strip,
-                           int64_t step) {
+PF_INLINE void output_tile(const int32_t m, const float *point, int64_t point_stride, vector bias,
+                           pf_activation activation, float *strip, int64_t step) {
   vector rows[6][4];
   PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) {
     vector p[6];
@@ -341,7 +341,9 @@ PF_INLINE void output_tile(const int32_t m, const float *point, int64_t point_st
     vector p[6], y[4];
     PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) p[i] = rows[i][j];
     winograd_output(m, p, y);
-    PF_UNROLL for (int32_t i = 0; i < m; ++i) store(strip + i * strip_row + j * step, y[i] + bias);
+    PF_UNROLL for (int32_t i = 0; i < m; ++i) {
+      store(strip + i * strip_row + j * step, activate(y[i] + bias, activation));
+    }
   }
 }
 
@@ -357,7 +359,8 @@ PF_INLINE void transform_output(const int32_t m, const int64_t step_x, const pf_
     for (int64_t done = 0; done < tiles;) {
       const piece p = next_piece(m, m, step_x, first + done, tiles - done);
       for (int64_t t = 0; t < p.tiles; ++t, product += products->width) {
-        output_tile(m, product, products->point_stride, bias, strip + strip_place(m, &p, t), p.phases * PF_LANES);
+        output_tile(m, product, products->point_stride, bias, finish->activation, strip + strip_place(m, &p, t),
+                    p.phases * PF_LANES);
       }
       for (int64_t range = 0; range < p.ranges; ++range) {
         const int64_t column = x + p.column + range * step_x, inside = planes->width - column;

@@ -102,10 +102,12 @@ extension KernelTests {
         func nullPointers() {
             let o = ConvolutionOperands(Self.valid)
             let refusals = [
-                o.call { pf_convolution2d_forward(nil, nil, o.input, o.weight, nil, $1) },
-                o.call { pf_convolution2d_forward(nil, $0, nil, o.weight, nil, $1) },
-                o.call { pf_convolution2d_forward(nil, $0, o.input, nil, nil, $1) },
-                o.call { problem, _ in pf_convolution2d_forward(nil, problem, o.input, o.weight, nil, nil) },
+                o.call { pf_convolution2d_forward(nil, nil, pf_activation_none, o.input, o.weight, nil, $1) },
+                o.call { pf_convolution2d_forward(nil, $0, pf_activation_none, nil, o.weight, nil, $1) },
+                o.call { pf_convolution2d_forward(nil, $0, pf_activation_none, o.input, nil, nil, $1) },
+                o.call { problem, _ in
+                    pf_convolution2d_forward(nil, problem, pf_activation_none, o.input, o.weight, nil, nil)
+                },
                 o.call { pf_convolution2d_input_gradient(nil, nil, o.outputGradient, o.weight, pf_overwrite, $1) },
                 o.call { pf_convolution2d_input_gradient(nil, $0, nil, o.weight, pf_overwrite, $1) },
                 o.call { pf_convolution2d_input_gradient(nil, $0, o.outputGradient, nil, pf_overwrite, $1) },
@@ -125,7 +127,8 @@ extension KernelTests {
                 },
             ]
             for (index, status) in refusals.enumerated() { #expect(status == pf_error_null, "call \(index)") }
-            #expect(o.call { pf_convolution2d_forward(nil, $0, o.input, o.weight, nil, $1) } == pf_ok)
+            #expect(
+                o.call { pf_convolution2d_forward(nil, $0, pf_activation_relu, o.input, o.weight, nil, $1) } == pf_ok)
             #expect(
                 o.call { pf_convolution2d_weight_gradient(nil, $0, o.input, o.outputGradient, nil, pf_accumulate, $1) }
                     == pf_ok)
@@ -144,7 +147,7 @@ extension KernelTests {
             let weights = 6 * 2 * 3 * 3
             let weight = [Float](repeating: 1, count: weights)
             var gradient = [Float](repeating: .nan, count: weights)
-            #expect(pf_convolution2d_forward(nil, &problem, nil, weight, nil, nil) == pf_ok)
+            #expect(pf_convolution2d_forward(nil, &problem, pf_activation_none, nil, weight, nil, nil) == pf_ok)
             #expect(pf_convolution2d_input_gradient(nil, &problem, nil, weight, pf_overwrite, nil) == pf_ok)
             #expect(pf_convolution2d_weight_gradient(nil, &problem, nil, nil, nil, pf_overwrite, nil) == pf_error_null)
             #expect(pf_convolution2d_weight_gradient(nil, &problem, nil, nil, nil, pf_overwrite, &gradient) == pf_ok)

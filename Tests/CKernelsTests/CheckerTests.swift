@@ -14,8 +14,8 @@ extension KernelTests {
 
         static let faults = [
             Fault(testDescription: "the last output is one too large in images of 16 columns and more") { kernels in
-                kernels.forward = { context, problem, input, weight, bias, output in
-                    let status = ref_ckernels().forward(context, problem, input, weight, bias, output)
+                kernels.forward = { context, problem, activation, input, weight, bias, output in
+                    let status = ref_ckernels().forward(context, problem, activation, input, weight, bias, output)
                     let count = ref_output_count(problem)
                     if count > 0 && problem!.pointee.input_width >= 16 { output![Int(count) - 1] += 1 }
                     return status
@@ -63,13 +63,13 @@ extension KernelTests {
                 }
             },
             Fault(testDescription: "a status other than success") { kernels in
-                kernels.forward = { _, problem, _, _, _, _ in
+                kernels.forward = { _, problem, _, _, _, _, _ in
                     problem!.pointee.groups > 1 ? pf_error_dimension.rawValue : pf_ok.rawValue
                 }
             },
             Fault(testDescription: "bits that depend on the thread count", data: ref_data_fractions) { kernels in
-                kernels.forward = { context, problem, input, weight, bias, output in
-                    let status = ref_ckernels().forward(context, problem, input, weight, bias, output)
+                kernels.forward = { context, problem, activation, input, weight, bias, output in
+                    let status = ref_ckernels().forward(context, problem, activation, input, weight, bias, output)
                     if context!.pointee.threads == 3, ref_output_count(problem) > 0 { output![0] = output![0].nextUp }
                     return status
                 }
@@ -123,10 +123,10 @@ extension KernelTests {
         func strayRead() async {
             await #expect(processExitsWith: .failure) {
                 var kernels = ref_ckernels()
-                kernels.forward = { context, problem, input, weight, bias, output in
+                kernels.forward = { context, problem, activation, input, weight, bias, output in
                     // A value that depends on the stray element keeps the read from being optimised away.
                     if input![Int(ref_input_count(problem))] == 12345 { return 0 }
-                    return ref_ckernels().forward(context, problem, input, weight, bias, output)
+                    return ref_ckernels().forward(context, problem, activation, input, weight, bias, output)
                 }
                 _ = run(
                     ref_check_convolutions, named: "convolutions", problems: 60, seed: 3, data: ref_data_integers,
@@ -138,9 +138,9 @@ extension KernelTests {
         func strayWrite() async {
             await #expect(processExitsWith: .failure) {
                 var kernels = ref_ckernels()
-                kernels.forward = { context, problem, input, weight, bias, output in
+                kernels.forward = { context, problem, activation, input, weight, bias, output in
                     output![-1] = 1
-                    return ref_ckernels().forward(context, problem, input, weight, bias, output)
+                    return ref_ckernels().forward(context, problem, activation, input, weight, bias, output)
                 }
                 let report = run(
                     ref_check_convolutions, named: "convolutions", problems: 60, seed: 3, data: ref_data_integers,

@@ -50,7 +50,8 @@ final class ConvolutionOperands {
         var context = context
         return call { problem, output in
             switch pass {
-            case pf_pass_forward: pf_convolution2d_forward(&context, problem, input, weight, bias, output)
+            case pf_pass_forward:
+                pf_convolution2d_forward(&context, problem, pf_activation_none, input, weight, bias, output)
             case pf_pass_input_gradient:
                 pf_convolution2d_input_gradient(&context, problem, outputGradient, weight, pf_overwrite, output)
             default:
@@ -66,7 +67,7 @@ final class ConvolutionOperands {
         var context = context
         return [
             call(sourceLocation: sourceLocation) {
-                pf_convolution2d_forward(&context, $0, input, weight, bias, $1)
+                pf_convolution2d_forward(&context, $0, pf_activation_none, input, weight, bias, $1)
             },
             call(sourceLocation: sourceLocation) {
                 pf_convolution2d_input_gradient(&context, $0, outputGradient, weight, writing, $1)

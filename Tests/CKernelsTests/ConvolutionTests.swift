@@ -79,7 +79,9 @@ extension KernelTests {
                 var output = [Float](repeating: 0, count: gradient.count)
                 var weightGradient = [Float](repeating: 0, count: weight.count)
                 try withUnsafePointer(to: problem) { problem in
-                    try #require(pf_convolution2d_forward(&context, problem, input, weight, nil, &output) == pf_ok)
+                    try #require(
+                        pf_convolution2d_forward(&context, problem, pf_activation_none, input, weight, nil, &output)
+                            == pf_ok)
                     try #require(
                         pf_convolution2d_weight_gradient(
                             &context, problem, input, gradient, nil, pf_overwrite, &weightGradient) == pf_ok)

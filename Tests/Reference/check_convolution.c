@@ -289,12 +289,16 @@ static void draw_masks(task *t) {
 
 // MARK: Calls
 
+static int32_t forward(const task *t, const ref_context *context, int32_t activation, float *result) {
+  return t->checker->kernels->forward(context, &t->problem, activation, floats(t, block_input), floats(t, block_weight),
+                                      t->has_bias ? floats(t, block_bias) : NULL, result);
+}
+
 static int32_t invoke_forward(const void *state, const ref_context *context, const uint8_t *mask, bool accumulate,
                               float *result) {
   (void)mask, (void)accumulate;
   const task *t = state;
-  return t->checker->kernels->forward(context, &t->problem, floats(t, block_input), floats(t, block_weight),
-                                      t->has_bias ? floats(t, block_bias) : NULL, result);
+  return forward(t, context, ref_activation_none, result);
 }
 
 static int32_t invoke_input_gradient(const void *state, const ref_context *context, const uint8_t *mask,
@@ -433,6 +437,31 @@ static void check_on(task *t, int32_t isa) {
   }
 }
 
+// MARK: Fused calls
+
+static float activated(int32_t activation, float x) {
+  if (x <= 0) return 0;
+  return activation == ref_activation_relu6 && x >= 6 ? 6 : x;
+}
+
+/// A fused activation has the bits of one that comes after.
+static void check_activation_on(task *t, int32_t isa) {
+  ref_checker *checker = t->checker;
+  const size_t bytes = (size_t)t->output_count * sizeof(float);
+  float *expected = ref_allocate(bytes), *output = ref_guarded_place(&checker->output, bytes, checker->side);
+  for (int32_t activation = ref_activation_relu; activation <= ref_activation_relu6; activation++) {
+    const int32_t threads = (int32_t)ref_random_between(&checker->random, 1, 3);
+    const ref_context context = {threads, checker->check->numerics, isa};
+    int32_t status = forward(t, &context, ref_activation_none, expected);
+    for (int64_t k = 0; k < t->output_count; k++) expected[k] = activated(activation, expected[k]);
+    if (status == 0) status = forward(t, &context, activation, output);
+    if (status != 0 || !ref_guarded_intact(&checker->output) || memcmp(expected, output, bytes) != 0)
+      ref_checker_fail(checker, isa, "  forward with activation %d, threads %d: not that of its result, status %d",
+                       activation, threads, status);
+  }
+  free(expected);
+}
+
 static void check_problem(task *t, int64_t index) {
   ref_checker *checker = t->checker;
   ref_convolution p = ref_random_convolution(checker->check->seed, index);
@@ -461,7 +490,7 @@ static void check_problem(task *t, int64_t index) {
   draw_masks(t);
   for (block b = 0; b < block_count; b++) ref_guarded_seal(&t->blocks[b]);
   for (int32_t isa = 1; isa < ref_isa_limit; isa++)
-    if (ref_checker_includes(checker, isa)) check_on(t, isa);
+    if (ref_checker_includes(checker, isa)) check_on(t, isa), check_activation_on(t, isa);
   drench(t);
   for (int32_t isa = 1; isa < ref_isa_limit; isa++)
     if (ref_checker_includes(checker, isa)) check_drenched_on(t, isa);

@@ -46,12 +46,12 @@ static int32_t output_size(const ref_convolution *problem, int64_t *height, int6
   return pf_convolution2d_output_size(&p, height, width);
 }
 
-static int32_t forward(const ref_context *context, const ref_convolution *problem, const float *input,
-                       const float *weight, const float *bias, float *output) {
+static int32_t forward(const ref_context *context, const ref_convolution *problem, int32_t activation,
+                       const float *input, const float *weight, const float *bias, float *output) {
   pf_context c = context_of(context);
   pf_convolution2d p = problem_of(problem);
   soil_workspace(&c, &p, pf_pass_forward);
-  return pf_convolution2d_forward(&c, &p, input, weight, bias, output);
+  return pf_convolution2d_forward(&c, &p, (pf_activation)activation, input, weight, bias, output);
 }
 
 static int32_t input_gradient(const ref_context *context, const ref_convolution *problem, const float *output_gradient,

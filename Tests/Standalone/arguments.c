@@ -27,6 +27,7 @@ typedef struct call {
   const uint8_t *mask;
   float *output;
   pf_writing writing;
+  pf_activation activation;
 } call;
 
 static ref_guarded inputs, mask_bytes, outputs;
@@ -77,6 +78,13 @@ static call draw_call(uint64_t seed, int64_t index) {
 static void spoil_writing(call *c) {
   if (!ref_random_once_in(&c->random, 12)) return;
   c->writing = (pf_writing)(ref_random_once_in(&c->random, 2) ? 2 : -1);
+  c->faults |= fault(pf_error_value);
+}
+
+static void spoil_activation(call *c) {
+  c->activation = (pf_activation)ref_random_between(&c->random, 0, 2);
+  if (!ref_random_once_in(&c->random, 12)) return;
+  c->activation = (pf_activation)(ref_random_once_in(&c->random, 2) ? 3 : -1);
   c->faults |= fault(pf_error_value);
 }
 
@@ -180,6 +188,7 @@ static bool call_convolution(call *c, int pass, pf_status *status) {
   wide tensors[3] = {1, 1, 1};
   c->faults |= problem ? judge_convolution(&p, tensors) : fault(pf_error_null);
   if (pass > 0) spoil_writing(c);
+  else spoil_activation(c);
   if (is_vast(&p)) c->tolerated |= fault(pf_error_memory) | fault(pf_error_overflow);
   const wide input = tensors[0], weight = tensors[1], output = tensors[2];
   const wide elements[4][3] = {
@@ -190,7 +199,7 @@ static bool call_convolution(call *c, int pass, pf_status *status) {
   const pf_context *context = c->has_context ? &c->context : NULL;
   switch (pass) {
     case 0:
-      *status = pf_convolution2d_forward(context, problem, c->a, c->b, c->bias, c->output);
+      *status = pf_convolution2d_forward(context, problem, c->activation, c->a, c->b, c->bias, c->output);
       return true;
     case 1:
       *status = pf_convolution2d_input_gradient(context, problem, c->a, c->b, c->writing, c->output);

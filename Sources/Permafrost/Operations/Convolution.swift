@@ -109,8 +109,8 @@ public func conv2d(
     try requireKernel(
         withKernelContext {
             pf_convolution2d_forward(
-                $0, &problem, input.storage.pointer, weight.storage.pointer, bias?.storage.pointer,
-                result.storage.pointer)
+                $0, &problem, pf_activation_none, input.storage.pointer, weight.storage.pointer,
+                bias?.storage.pointer, result.storage.pointer)
         }, "conv2d")
     if Tensor.records(input, weight, bias) { result.node = Convolution2dNode(problem, input, weight, bias) }
     return result

@@ -117,8 +117,8 @@ typedef struct ref_context {
 /// `accumulate` for the writing mode.
 typedef struct ref_kernels {
   int32_t (*output_size)(const ref_convolution *problem, int64_t *height, int64_t *width);
-  int32_t (*forward)(const ref_context *context, const ref_convolution *problem, const float *input,
-                     const float *weight, const float *bias, float *output);
+  int32_t (*forward)(const ref_context *context, const ref_convolution *problem, int32_t activation,
+                     const float *input, const float *weight, const float *bias, float *output);
   int32_t (*input_gradient)(const ref_context *context, const ref_convolution *problem, const float *output_gradient,
                             const float *weight, bool accumulate, float *input_gradient);
   int32_t (*weight_gradient)(const ref_context *context, const ref_convolution *problem, const float *input,
@@ -138,7 +138,8 @@ typedef struct ref_kernels {
 /// The kernels of CKernels.
 ref_kernels ref_ckernels(void);
 
-enum { ref_numerics_fast = 0, ref_numerics_exact = 1 };  // the values of CKernels.h
+enum { ref_activation_none = 0, ref_activation_relu = 1, ref_activation_relu6 = 2 };  // the values of CKernels.h
+enum { ref_numerics_fast = 0, ref_numerics_exact = 1 };
 enum { ref_isa_limit = 8 };                              // instruction sets are numbered 1 ..< ref_isa_limit
 enum { ref_algorithm_limit = 8 };                        // how many algorithms a report tells apart
 
@@ -188,7 +189,7 @@ int64_t ref_report_feature(const ref_report *report, ref_feature feature);
 const char *ref_report_failure(const ref_report *report);  // "" if there is none
 
 /// Checks forward, input gradient (both writing modes), weight and bias gradient (both modes, with and without a mask,
-/// and with a mask and NaNs all over their inputs). A kernel that leaves its memory ends the process, after the problem
+/// and with a mask and NaNs all over their inputs), and that fused calls give the bits of separate ones. A kernel that leaves its memory ends the process, after the problem
 /// has been printed to standard error.
 ref_report ref_check_convolutions(const ref_kernels *kernels, const ref_check *check);
 
