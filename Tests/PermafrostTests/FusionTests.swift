@@ -62,22 +62,82 @@ import Testing
         }
     }
 
-    @Test("Max pooling of relu of a convolution")
-    func pooledRelu() throws {
-        let results = try Observer.allCases.map { observer in
-            var (x, weight) = (Self.draw([2, 3, 9, 8], seed: 1), Self.draw([5, 3, 3, 3], seed: 2))
-            var bias = Self.draw([5], seed: 3)
-            x.requiresGrad = true
-            weight.requiresGrad = true
-            bias.requiresGrad = true
-            let y = try conv2d(x, weight, bias: bias, padding: 1).relu()
-            observer.look(at: y)
-            let z = try maxPool2d(y, kernelSize: 2)
-            try z.backward(gradient: Self.draw(z.shape, seed: 4))
-            return [z, x.grad!, weight.grad!, bias.grad!]
+    /// One that runs in place, a depthwise one, and one that fast numerics run by Winograd's algorithm.
+    @Test("A convolution and its activation", arguments: [(8, 1, 1), (1, 3, 0), (8, 3, 1)])
+    func convolution(groupChannels: Int, kernel: Int, padding: Int) throws {
+        for (activation, numerics) in [("relu", Numerics.fast), ("relu6", .fast), ("relu", .exact), ("relu6", .exact)] {
+            let results = try Observer.allCases.map { observer in
+                var (x, bias) = (Self.draw([2, 8, 14, 14], seed: 1), Self.draw([8], seed: 3))
+                var weight = Self.draw([8, groupChannels, kernel, kernel], seed: 2)
+                x.requiresGrad = true
+                weight.requiresGrad = true
+                bias.requiresGrad = true
+                func convolved() throws -> Tensor {
+                    let y = try conv2d(x, weight, bias: bias, padding: Padding(padding), groups: 8 / groupChannels)
+                    observer.look(at: y)
+                    return y
+                }
+                let z = try withExecution(numerics: numerics) {
+                    try activation == "relu" ? convolved().relu() : convolved().relu6()
+                }
+                try z.backward(gradient: Self.draw(z.shape, seed: 4))
+                return [z, x.grad!, weight.grad!, bias.grad!]
+            }
+            Self.expectSame(results, "\(activation), \(numerics)")
+            #expect(results[0][0].scalars.contains(0))
+            #expect(results[0][0].scalars.contains { $0 > 0 })
         }
-        Self.expectSame(results, "pooling")
-        #expect(results[0][0].scalars.contains(0))
+    }
+
+    @Test("A convolution is of its operands as they were when it was called, and in the context that it was called in")
+    func operandsChange() throws {
+        var (x, weight) = (Self.draw([1, 16, 16, 16], seed: 1), Self.draw([16, 16, 3, 3], seed: 2))
+        var bias = Self.draw([16], seed: 3)
+        let exact = try withExecution(numerics: .exact) { try conv2d(x, weight, bias: bias, padding: 1).scalars }
+        let later = try withExecution(numerics: .exact) { try conv2d(x, weight, bias: bias, padding: 1) }
+        let activated = try withExecution(numerics: .exact) { try conv2d(x, weight, bias: bias, padding: 1).relu() }
+        x[0, 0, 0, 0] = 100
+        weight = weight * 2
+        bias.withUnsafeMutableBufferPointer { $0[0] = 100 }
+        #expect(later.scalars == exact && activated.scalars == exact.map { max($0, 0) })
+
+        let layer = Conv2d(2, 3, 3)
+        let optimizer = try SGD(parameters: layer.parameters(), learningRate: 0.5)
+        let input = Self.draw([1, 2, 5, 5], seed: 4)
+        let (before, unread) = try (layer(input).relu().scalars, layer(input).relu())
+        try layer(input).sum().backward()
+        try optimizer.step()
+        layer.bias!.value = .zeros([3])
+        #expect(try unread.scalars == before && layer(input).relu().scalars != before)
+    }
+
+    @Test("What a convolution refuses, it refuses when it is called")
+    func convolutionErrors() {
+        let (x, weight) = (Self.draw([1, 2, 5, 5], seed: 1), Self.draw([3, 2, 3, 3], seed: 2))
+        #expect(throws: TensorError.self) { try conv2d(x, weight, groups: 2).relu() }
+        #expect(throws: TensorError.self) { try conv2d(x, weight, dilation: 4).relu() }
+        #expect(throws: (any Error).self) { try conv2d(x, weight, padding: Padding(Int(Int32.max))).relu() }
+    }
+
+    @Test("Max pooling of an activation of a convolution", arguments: [1, 2])
+    func pooledActivation(stride: Int) throws {
+        for activation in ["relu", "relu6"] {
+            let results = try Observer.allCases.map { observer in
+                var (x, weight) = (Self.draw([2, 3, 9, 8], seed: 1), Self.draw([5, 3, 3, 3], seed: 2))
+                var bias = Self.draw([5], seed: 3)
+                x.requiresGrad = true
+                weight.requiresGrad = true
+                bias.requiresGrad = true
+                let convolved = try conv2d(x, weight, bias: bias, padding: 1)
+                let y = activation == "relu" ? convolved.relu() : convolved.relu6()
+                observer.look(at: y)
+                let z = try maxPool2d(y, kernelSize: 2, stride: Pair(stride))
+                try z.backward(gradient: Self.draw(z.shape, seed: 4))
+                return [z, x.grad!, weight.grad!, bias.grad!]
+            }
+            Self.expectSame(results, "pooling \(activation)")
+            #expect(results[0][0].scalars.contains(0))
+        }
     }
 
     @Test("A hook between normalisation and relu, or relu and pooling, gets the gradient of what it was put on")
@@ -179,6 +239,25 @@ import Testing
         #expect(normalized!.scalars.contains { $0 < 0 })
         #expect(ofNormalized!.scalars == zip(normalized!.scalars, ofActivated!.scalars).map { $0 > 0 ? $1 : 0 })
         for (a, b) in zip(alone, observed) { #expect(a.bitEquals(b)) }
+    }
+
+    @Test("A module's forward hook sees what a convolution gave, not its activation")
+    func convolutionHook() throws {
+        let net = Sequential(Conv2d(3, 4, 3, padding: 1), ReLU())
+        let x = Self.draw([2, 3, 6, 6], seed: 1)
+        let alone = try net(x).scalars
+        var seen: Tensor?
+        net.modules()[1].registerForwardHook { _, _, outputs in
+            seen = outputs[0]
+            return nil
+        }
+        let observed = try net(x)
+        #expect(seen!.scalars.contains { $0 < 0 })
+        #expect(observed.scalars == alone && seen!.scalars.map { max($0, 0) } == alone)
+        let replaced = net.modules()[1].registerForwardHook { _, _, outputs in [-outputs[0]] }
+        #expect(try net(x).scalars == seen!.scalars.map { max(-$0, 0) })
+        replaced.remove()
+        #expect(try net(x).scalars == alone)
     }
 
     @Test("A frozen scale and shift in front of relu have gradients of +0")

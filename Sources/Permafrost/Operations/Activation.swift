@@ -1,18 +1,21 @@
 import CKernels
 
-/// relu or relu6 of a tensor, not computed yet: max pooling takes it along, and where nobody else holds the argument
-/// it is computed in place.
+/// relu or relu6 of a tensor, not computed yet: where nobody else holds the argument it is computed in place, or along
+/// with the convolution that the argument waits for.
 final class DeferredActivation: DeferredElements {
-    let kind: pf_activation
-    private(set) var argument: Storage
+    private let kind: pf_activation
+    private var argument: Storage
 
     init(_ kind: pf_activation, _ argument: Storage) {
         self.kind = kind
         self.argument = argument
-        _ = argument.pointer
+        if !(argument.deferred is DeferredConvolution) { _ = argument.pointer }
     }
 
     override func compute(count: Int) -> UnsafeMutablePointer<Float> {
+        if isKnownUniquelyReferenced(&argument), let convolution = argument.deferred as? DeferredConvolution {
+            return convolution.compute(kind, count: count)
+        }
         let elements = argument.pointer
         let block = block(replacing: &argument, count: count)
         checkKernel(pf_elementwise_unary(&context, kind.unary, Int64(count), elements, block), kind.name)
@@ -29,7 +32,7 @@ extension pf_activation {
 /// Its backward is left to the neighbours where they can do it on their way: a batch normalisation before it, a max
 /// pooling behind it. Hooks on the tensors between them see the gradients that belong to these.
 final class ActivationNode: Node {
-    private let kind: pf_activation
+    let kind: pf_activation
     private var result: Tensor?
 
     init(_ x: Tensor, _ kind: pf_activation, result: Tensor) {

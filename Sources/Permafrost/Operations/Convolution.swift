@@ -1,5 +1,33 @@
 import CKernels
 
+/// A convolution that hasn't run yet: an activation that follows goes along in the same pass.
+final class DeferredConvolution: DeferredElements {
+    private var problem: pf_convolution2d
+    private let input, weight: Storage
+    private let bias: Storage?
+
+    fileprivate init(_ problem: pf_convolution2d, _ input: Storage, _ weight: Storage, _ bias: Storage?) {
+        self.problem = problem
+        self.input = input
+        self.weight = weight
+        self.bias = bias
+        for operand in [input, weight, bias] { _ = operand?.pointer }
+    }
+
+    override func compute(count: Int) -> UnsafeMutablePointer<Float> {
+        compute(pf_activation_none, count: count)
+    }
+
+    /// An activation of what `compute` gives.
+    func compute(_ activation: pf_activation, count: Int) -> UnsafeMutablePointer<Float> {
+        let block = Storage.allocate(count)
+        checkKernel(
+            pf_convolution2d_forward(
+                &context, &problem, activation, input.pointer, weight.pointer, bias?.pointer, block), "conv2d")
+        return block
+    }
+}
+
 private final class Convolution2dNode: Node {
     private var problem: pf_convolution2d
     private var input: Tensor?, weight: Tensor?
@@ -105,13 +133,12 @@ public func conv2d(
             "conv2d: a kernel of \(weight.shape[2])x\(weight.shape[3]) with stride \(stride), padding \(padding) and "
                 + "dilation \(dilation) gives no output on an input of shape \(input.shape)")
     }
-    var result = Tensor.uninitialized([input.shape[0], weight.shape[0], Int(height), Int(width)])
+    var workspaceBytes = 0
     try requireKernel(
-        withKernelContext {
-            pf_convolution2d_forward(
-                $0, &problem, pf_activation_none, input.storage.pointer, weight.storage.pointer,
-                bias?.storage.pointer, result.storage.pointer)
-        }, "conv2d")
+        withKernelContext { pf_convolution2d_workspace($0, &problem, pf_pass_forward, &workspaceBytes) }, "conv2d")
+    let shape: Shape = [input.shape[0], weight.shape[0], Int(height), Int(width)]
+    let deferred = DeferredConvolution(problem, input.storage, weight.storage, bias?.storage)
+    var result = Tensor(shape: shape, storage: Storage(count: shape.elementCount, deferred: deferred))
     if Tensor.records(input, weight, bias) { result.node = Convolution2dNode(problem, input, weight, bias) }
     return result
 }

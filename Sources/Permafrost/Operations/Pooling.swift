@@ -38,14 +38,14 @@ private final class MaxPool2dNode: Node {
     private var problem: pf_pooling2d
     private var indices: [Int32]
     private let inputShape: Shape
-    /// Of a pooled relu: relu's result and the maxima. The indices are then those of relu's argument.
-    private var rectified: (input: Tensor, result: Tensor)?
+    /// The maxima, of a pooled activation.
+    private var activated: Tensor?
 
-    init(_ problem: pf_pooling2d, _ input: Tensor, indices: [Int32], rectifiedResult: Tensor?) {
+    init(_ problem: pf_pooling2d, _ input: Tensor, indices: [Int32], result: Tensor) {
         self.problem = problem
         self.indices = indices
         inputShape = input.shape
-        rectified = rectifiedResult.map { (input.detached(), $0.detached()) }
+        if input.node is ActivationNode { activated = result.detached() }
         super.init(input.node)
     }
 
@@ -53,44 +53,24 @@ private final class MaxPool2dNode: Node {
 
     override func propagate(_ pass: BackwardPass) throws {
         var gradient = gradient.take()!
-        var passesRelu = false
-        if let rectified {
-            // Where a maximum is 0, relu passes nothing on, wherever in the window it lies.
-            passesRelu = input0 is ActivationNode && input0!.tensorHooks == nil && input0!.gradient == nil
-            if passesRelu {
-                gradient.pass(through: pf_activation_relu, result: rectified.result)
-            } else {
-                indices = try maxPool(&problem, rectified.input.storage, rectified.result.shape).indices
-            }
-        }
+        // A gradient passes the activation where the maxima do: over fewer elements.
+        let activation = input0 as? ActivationNode
+        let passes = activation != nil && activation!.tensorHooks == nil && activation!.gradient == nil
+        if passes { gradient.pass(through: activation!.kind, result: activated!) }
         let part = Tensor.uninitialized(inputShape)
         try requireKernel(
             withKernelContext {
                 pf_max_pool2d_backward($0, &problem, gradient.storage.pointer, indices, part.storage.pointer)
             }, operation)
         pass.send(part, to: input0)
-        if passesRelu { input0!.gradientHasPassed = true }
+        if passes { activation!.gradientHasPassed = true }
     }
 
     override func releaseSaved() {
         indices = []
-        rectified = nil
+        activated = nil
         isReleased = true
     }
-}
-
-private func maxPool(
-    _ problem: inout pf_pooling2d, _ input: Storage, _ shape: Shape
-) throws -> (result: Tensor, indices: [Int32]) {
-    let result = Tensor.uninitialized(shape)
-    let indices = try [Int32](unsafeUninitializedCapacity: result.count) { indices, count in
-        try requireKernel(
-            withKernelContext {
-                pf_max_pool2d_forward($0, &problem, input.pointer, result.storage.pointer, indices.baseAddress)
-            }, "maxPool2d")
-        count = result.count
-    }
-    return (result, indices)
 }
 
 /// The largest element of each window; padding counts as minus infinity.
@@ -108,16 +88,16 @@ public func maxPool2d(
     var (problem, shape) = try poolingProblem(
         input, kernelSize: kernelSize, stride: stride, padding: padding, dilation: dilation, ceilMode: ceilMode,
         countIncludePad: true, name: "maxPool2d")
-    // The maximum of relu is relu of the maximum: over fewer elements.
-    let relu = (input.storage.deferred as? DeferredActivation).flatMap { $0.kind == pf_activation_relu ? $0 : nil }
-    var (result, indices) = try maxPool(&problem, relu?.argument ?? input.storage, shape)
-    if relu != nil {
-        let deferred = DeferredActivation(pf_activation_relu, result.storage)
-        result.storage = Storage(count: result.count, deferred: deferred)
+    var result = Tensor.uninitialized(shape)
+    let indices = try [Int32](unsafeUninitializedCapacity: result.count) { indices, count in
+        try requireKernel(
+            withKernelContext {
+                pf_max_pool2d_forward(
+                    $0, &problem, input.storage.pointer, result.storage.pointer, indices.baseAddress)
+            }, "maxPool2d")
+        count = result.count
     }
-    if Tensor.records(input) {
-        result.node = MaxPool2dNode(problem, input, indices: indices, rectifiedResult: relu == nil ? nil : result)
-    }
+    if Tensor.records(input) { result.node = MaxPool2dNode(problem, input, indices: indices, result: result) }
     return result
 }
 

@@ -58,7 +58,7 @@ final class Storage {
 }
 
 /// An operation that hasn't run yet, with its operands and the context that it was called in. The operands' own
-/// elements are there: operations wait for each other one deep.
+/// elements are there, but that an activation may wait for a convolution.
 class DeferredElements {
     final var context: pf_context
 
