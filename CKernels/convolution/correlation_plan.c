@@ -5,11 +5,14 @@ enum {
   frame_budget = 80 << 10,   // floats of a block's frame: a good part of a core's second-level cache
   panel_budget = 128 << 10,  // floats that the columns of a block take, or two neighbouring blocks in place
   inner_budget = 512,        // of the inner dimension at a time: few enough for many columns in the cache
+  least_inner_budget = 256,  // the same of frames: more sums wait, but of more columns
   most_block_points = 4096,  // grid points of a block
+  usual_threads = 2,         // for which what no result may depend on is chosen
 };
 
 /// The costs below count vectors handled in the time of one multiply-add.
-static const double filling_cost = 2.5, segment_cost = 2.5, packing_cost = 1.5, scattering_cost = 3, block_cost = 1000;
+static const double filling_cost = 2.5, plane_cost = 40, segment_cost = 2.5, packing_cost = 1.5, scattering_cost = 3,
+                    weight_cost = 8, waiting_cost = 8, block_cost = 1000;
 
 static int64_t balanced(int64_t extent, int64_t most) {
   return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
@@ -44,7 +47,10 @@ static double cost(const pf_correlation_plan *plan, int64_t threads) {
   const double vectors = (double)((points - rest) / lanes + (rest == 0 ? 0 : rest <= lanes ? 1 : tile / lanes));
   const double inner = (double)plan->inner, outputs = (double)plan->problem.outputs / (double)plan->tile_parts;
   const double segments = (double)(block->images * block->rows) * (double)pf_ceiling_divide(block->columns, tile);
-  double item = block_cost + vectors * inner * outputs;
+  const double steps = (double)pf_ceiling_divide(pf_maximum_of(plan->problem.channels, 1), plan->channel_step);
+  // Each block reads all weights, and each step but the first the sums before it.
+  double item = block_cost + vectors * inner * outputs + inner * outputs / (double)lanes * weight_cost +
+                (steps - 1) * outputs * vectors * waiting_cost;
   if (plan->packed) {
     // Tiles that hold the end of a row of the frame, or of an image in place, are packed.
     const int64_t ends = plan->in_place ? block->images : block->images * block->rows;
@@ -54,7 +60,10 @@ static double cost(const pf_correlation_plan *plan, int64_t threads) {
   }
   item += outputs * segments * scattering_cost;
   if (!plan->in_place) {
-    item += (double)plan->problem.channels * (double)(plan->frame.channel_stride / lanes) * filling_cost;
+    const pf_frame *frame = &plan->frame;
+    const double rows = (double)block->images * (double)(frame->image_pitch / frame->pitch);
+    const double plane = rows * (double)pf_ceiling_divide(frame->pitch, lanes) * filling_cost + plane_cost;
+    item += (double)(plan->problem.channels * frame->y_taps.phases * frame->x_taps.phases) * plane;
   }
   return item * (double)pf_ceiling_divide(block_count(plan) * plan->tile_parts, threads);
 }
@@ -118,6 +127,29 @@ static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t t
   }
 }
 
+static int64_t taps_of(const pf_correlation_plan *plan) {
+  return pf_maximum_of(plan->problem.y.taps * plan->problem.x.taps, 1);
+}
+
+/// Channels of a step of about `budget` of the inner dimension.
+static int64_t step_within(const pf_correlation_plan *plan, int64_t budget) {
+  if (plan->inner <= budget + budget / 2) return plan->problem.channels;
+  return balanced(plan->problem.channels, pf_maximum_of(budget / taps_of(plan), 1));
+}
+
+/// Chooses the blocks of a plan whose step is chosen; returns the cost.
+static double choose(pf_correlation_plan *plan, int64_t threads) {
+  const int64_t tile = plan->kernels->tile_columns, inner_step = pf_maximum_of(plan->channel_step * taps_of(plan), 1);
+  int64_t most = pf_maximum_of(2 * tile, pf_minimum_of(most_block_points, panel_budget / inner_step));
+  if (plan->in_place && plan->problem.y.grid * plan->problem.x.grid > most) most = pf_maximum_of(2 * tile, most / 2);
+  pf_correlation_plan candidate = *plan;
+  double least = -1;
+  if (!plan->in_place) choose_blocks(candidate, most_block_points, threads, &least, plan);
+  candidate.packed = plan->inner > 0;
+  if (candidate.packed) choose_blocks(candidate, most, threads, &least, plan);
+  return least;
+}
+
 /// Fills in what follows from the blocks.
 static void finish(const pf_settings *settings, pf_correlation_plan *plan) {
   const pf_correlation *p = &plan->problem;
@@ -169,20 +201,15 @@ pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlati
     return pf_ok;
   }
 
-  const int64_t tile = plan->kernels->tile_columns, taps = pf_maximum_of(p->y.taps * p->x.taps, 1);
-  plan->channel_step = p->channels;
-  if (plan->inner > inner_budget + inner_budget / 2) {
-    plan->channel_step = balanced(p->channels, pf_maximum_of(inner_budget / taps, 1));
-  }
   plan->tiles = pf_ceiling_divide(p->outputs, plan->kernels->tile_rows);
-  const int64_t inner_step = pf_maximum_of(plan->channel_step * taps, 1);
-  int64_t most = pf_maximum_of(2 * tile, pf_minimum_of(most_block_points, panel_budget / inner_step));
-  if (plan->in_place && p->y.grid * p->x.grid > most) most = pf_maximum_of(2 * tile, most / 2);
-  pf_correlation_plan candidate = *plan;
-  double least = -1;
-  if (!plan->in_place) choose_blocks(candidate, most_block_points, settings->threads, &least, plan);
-  candidate.packed = plan->inner > 0;
-  if (candidate.packed) choose_blocks(candidate, most, settings->threads, &least, plan);
+  plan->channel_step = step_within(plan, inner_budget);
+  if (!plan->in_place) {
+    // What is summed at a time must follow from the shape alone.
+    pf_correlation_plan more = *plan, fewer = *plan;
+    fewer.channel_step = step_within(plan, least_inner_budget);
+    if (choose(&fewer, usual_threads) < choose(&more, usual_threads)) plan->channel_step = fewer.channel_step;
+  }
+  choose(plan, settings->threads);
   finish(settings, plan);
   return pf_ok;
 }
