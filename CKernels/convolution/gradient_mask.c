@@ -38,7 +38,7 @@ static int32_t width_of(const pf_kernels *kernels, int64_t left) {
   int32_t width = kernels->outer_widths - 1;
   while (width > 0 && left <= kernels->outer_lanes[width - 1]) width -= 1;
   // A whole tile and a narrow one behind it instead of two whole ones.
-  if (width > 0 && left <= kernels->outer_lanes[width - 1] + kernels->outer_lanes[0]) width -= 1;
+  if (width > 1 && left <= kernels->outer_lanes[width - 1] + kernels->outer_lanes[0]) width -= 1;
   return width;
 }
 
