@@ -13,6 +13,7 @@
 #ifndef PF_DEPTHWISE_H
 #define PF_DEPTHWISE_H
 
+#include "convolution/plane_sums.h"
 #include "convolution/problem.h"
 
 /// Whether a pass of a checked problem runs fastest this way.
@@ -23,7 +24,7 @@ bool pf_depthwise_suits(const pf_kernels *kernels, const pf_convolution2d *probl
 /// The workspace that a pass takes from the arena, in bytes.
 int64_t pf_depthwise_workspace(const pf_settings *settings, const pf_convolution2d *problem, pf_convolution_pass pass);
 
-// The passes, with checked pointers: `bias` and `gradient_mask` may be NULL.
+// The passes, with checked pointers: `bias`, `gradient_mask` and `plane_sums` may be NULL.
 
 pf_status pf_depthwise_forward(const pf_settings *settings, const pf_convolution2d *problem, pf_activation activation,
                                const float *input, const float *weight, const float *bias, float *output);
@@ -33,7 +34,7 @@ pf_status pf_depthwise_input_gradient(const pf_settings *settings, const pf_conv
                                       float *input_gradient);
 
 pf_status pf_depthwise_weight_gradient(const pf_settings *settings, const pf_convolution2d *problem, const float *input,
-                                       const float *output_gradient, const uint8_t *gradient_mask, pf_writing writing,
-                                       float *weight_gradient);
+                                       const float *output_gradient, const uint8_t *gradient_mask,
+                                       pf_plane_sums *plane_sums, pf_writing writing, float *weight_gradient);
 
 #endif

@@ -11,6 +11,7 @@ typedef struct run_state {
   pf_depthwise_tables tables;
   const float *input, *output_gradient;
   const uint8_t *mask;
+  const pf_plane_sums *plane_sums;
   bool accumulate;
   float *result;
 } run_state;
@@ -121,6 +122,10 @@ static void sum_slice(const run_state *state, int64_t slice, int64_t channel_blo
   const int64_t row_patches = pf_ceiling_divide(plan->y.kernel, most_rows);
   for (int64_t b = pf_piece_begin(blocks, slice, plan->slices); b < pf_piece_begin(blocks, slice + 1, plan->slices);
        ++b) {
+    if (b % image_blocks == 0) {
+      pf_plane_sums_take(state->plane_sums, b / image_blocks, 1, channel_block * lanes * plan->multiplier,
+                         pf_depthwise_channels(plan, channel_block) * plan->multiplier);
+    }
     const pf_depthwise_block block = pf_depthwise_block_of(plan, &state->tables, b % image_blocks);
     pf_depthwise_fill_tile(plan, &block, state->input, b / image_blocks, channel_block, tile);
     for (int64_t k = 0; k < plan->multiplier; ++k) {
@@ -155,8 +160,8 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
 }
 
 pf_status pf_depthwise_weight_gradient(const pf_settings *settings, const pf_convolution2d *problem, const float *input,
-                                       const float *output_gradient, const uint8_t *gradient_mask, pf_writing writing,
-                                       float *weight_gradient) {
+                                       const float *output_gradient, const uint8_t *gradient_mask,
+                                       pf_plane_sums *plane_sums, pf_writing writing, float *weight_gradient) {
   pf_depthwise_plan plan;
   pf_depthwise_prepare(settings->kernels, problem, pf_pass_weight_gradient, &plan);
   pf_depthwise_prepare_parts(settings, &plan);
@@ -168,9 +173,11 @@ pf_status pf_depthwise_weight_gradient(const pf_settings *settings, const pf_con
       .input = input,
       .output_gradient = output_gradient,
       .mask = gradient_mask,
+      .plane_sums = plane_sums,
       .accumulate = writing == pf_accumulate,
       .result = weight_gradient,
   };
+  if (plane_sums != NULL) plane_sums->complete = state.tables.windows->columns > 0;
   pf_parallel_in(plan.parts, plan.slices * plan.channel_blocks, run_range, &state);
   if (plan.slices != 1) {
     const double cost = 8 * (double)(plan.multiplier * plan.taps * plan.kernels->lanes * (plan.slices + 1));

@@ -31,6 +31,7 @@ typedef struct run_state {
   const pf_dot_plan *plan;
   const float *input, *output_gradient;
   const uint8_t *mask;
+  const pf_plane_sums *plane_sums;
   bool accumulate;
   float *result;
   const int64_t *offsets;  // of the elements of a filter in the frame
@@ -178,6 +179,10 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     float *sums = state->sums + slice * plan->problem.output_channels * plan->inner;
     for (int64_t b = first; b < last; ++b) {
       const pf_block block = pf_frame_block(&plan->frame, plan->problem.batch, b);
+      if (row_part == 0 && block.row == 0 && block.column == 0) {
+        const int64_t filters = plan->shape.group_output_channels;
+        pf_plane_sums_take(state->plane_sums, block.image, block.images, group * filters, filters);
+      }
       run_block(state, &block, group, row_part, sums, b > first, &s);
     }
   }
@@ -224,7 +229,8 @@ static void finish_range(void *argument, int64_t begin, int64_t end, int32_t par
 
 pf_status pf_dot_gradient(const pf_settings *settings, const pf_convolution2d *problem,
                           const pf_convolution_shape *shape, const float *input, const float *output_gradient,
-                          const uint8_t *gradient_mask, pf_writing writing, float *weight_gradient) {
+                          const uint8_t *gradient_mask, pf_plane_sums *plane_sums, pf_writing writing,
+                          float *weight_gradient) {
   pf_dot_plan plan;
   PF_TRY(pf_dot_prepare(settings, problem, shape, &plan));
   char *workspace = pf_memory_allocate((size_t)plan.workspace_bytes);
@@ -241,12 +247,14 @@ pf_status pf_dot_gradient(const pf_settings *settings, const pf_convolution2d *p
       .input = input,
       .output_gradient = output_gradient,
       .mask = gradient_mask,
+      .plane_sums = plane_sums,
       .accumulate = writing == pf_accumulate,
       .result = weight_gradient,
       .offsets = offsets,
       .sums = (float *)((char *)offsets + pf_aligned_bytes(elements * (int64_t)sizeof(int64_t))),
       .scratch = workspace,
   };
+  if (plane_sums != NULL) plane_sums->complete = plan.slices > 0;
   pf_parallel_in(plan.parts, plan.slices * problem->groups * plan.row_parts, run_range, &state);
   pf_parallel_in(plan.finish_parts, problem->output_channels, finish_range, &state);
   pf_memory_release(workspace);

@@ -129,26 +129,18 @@ pf_status pf_input_gradient_workspace(const pf_settings *settings, const pf_conv
   return pf_ok;
 }
 
-pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_convolution2d *problem,
-                                          const float *output_gradient, const float *weight, pf_writing writing,
-                                          float *input_gradient) {
-  pf_settings settings;
-  pf_convolution2d laid;
-  pf_convolution_shape shape;
-  PF_TRY(pf_read_context(context, &settings));
-  PF_TRY(pf_convolution_read(&problem, &laid, &shape));
-  PF_REQUIRE(pf_writing_is_valid(writing), pf_error_value);
-  if (shape.input_count == 0) return pf_ok;
-  PF_REQUIRE(output_gradient != NULL && weight != NULL && input_gradient != NULL, pf_error_null);
-  const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_input_gradient);
+pf_status pf_input_gradient(const pf_settings *settings, const pf_convolution2d *problem,
+                            const pf_convolution_shape *shape, const float *output_gradient, const float *weight,
+                            pf_writing writing, float *input_gradient) {
+  const pf_algorithm algorithm = pf_plan_algorithm(settings, problem, pf_pass_input_gradient);
   if (algorithm == pf_algorithm_depthwise) {
-    return pf_depthwise_input_gradient(&settings, problem, output_gradient, weight, writing, input_gradient);
+    return pf_depthwise_input_gradient(settings, problem, output_gradient, weight, writing, input_gradient);
   }
   if (algorithm != pf_algorithm_direct) {
-    return pf_winograd_input_gradient(&settings, problem, algorithm, output_gradient, weight, writing, input_gradient);
+    return pf_winograd_input_gradient(settings, problem, algorithm, output_gradient, weight, writing, input_gradient);
   }
   int64_t workspace_bytes;
-  PF_TRY(pf_input_gradient_workspace(&settings, problem, &shape, &workspace_bytes));
+  PF_TRY(pf_input_gradient_workspace(settings, problem, shape, &workspace_bytes));
   char *workspace = pf_memory_allocate((size_t)workspace_bytes);
   PF_REQUIRE(workspace != NULL, pf_error_memory);
   const int64_t phases_y = pf_minimum_of(problem->stride_height, problem->input_height);
@@ -158,10 +150,10 @@ pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_co
   if (writing == pf_overwrite && empty) {
     zero_range range = {.problem = problem, .input_gradient = input_gradient};
     const int64_t planes = problem->batch * problem->input_channels;
-    pf_parallel(&settings, planes, 8.0 * (double)shape.input_plane, clear_rows, &range);
+    pf_parallel(settings, planes, 8.0 * (double)shape->input_plane, clear_rows, &range);
   }
   pf_correlation_plan plans[pf_most_correlations];
-  const int64_t together = prepare_together(&settings, problem, &shape, plans);
+  const int64_t together = prepare_together(settings, problem, shape, plans);
   if (together > 0) {
     pf_correlation_run_aligned(together, plans, output_gradient, weight, NULL, pf_activation_none, writing,
                                input_gradient, workspace);
@@ -176,10 +168,24 @@ pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_co
     }
     pf_correlation_plan plan;
     // It succeeded before: the size of the workspace is known.
-    (void)prepare_phase(&settings, problem, &shape, i / phases_x, i % phases_x, &plan);
+    (void)prepare_phase(settings, problem, shape, i / phases_x, i % phases_x, &plan);
     pf_correlation_run(&plan, output_gradient, weight, NULL, pf_activation_none, writing, input_gradient, workspace);
     padded = plan.problem.pad && !plan.planes;
   }
   pf_memory_release(workspace);
   return pf_ok;
+}
+
+pf_status pf_convolution2d_input_gradient(const pf_context *context, const pf_convolution2d *problem,
+                                          const float *output_gradient, const float *weight, pf_writing writing,
+                                          float *input_gradient) {
+  pf_settings settings;
+  pf_convolution2d laid;
+  pf_convolution_shape shape;
+  PF_TRY(pf_read_context(context, &settings));
+  PF_TRY(pf_convolution_read(&problem, &laid, &shape));
+  PF_REQUIRE(pf_writing_is_valid(writing), pf_error_value);
+  if (shape.input_count == 0) return pf_ok;
+  PF_REQUIRE(output_gradient != NULL && weight != NULL && input_gradient != NULL, pf_error_null);
+  return pf_input_gradient(&settings, problem, &shape, output_gradient, weight, writing, input_gradient);
 }

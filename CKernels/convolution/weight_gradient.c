@@ -36,6 +36,7 @@ typedef struct run_state {
   const float *input, *output_gradient;
   const uint8_t *mask;
   pf_gradient_tiles tiles;
+  const pf_plane_sums *plane_sums;
   bool accumulate;
   float *result;
   const int64_t *offsets;  // of the elements of plan->channels channels, from the first
@@ -278,6 +279,10 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     const int64_t last = pf_minimum_of(plan->blocks, first + plan->slice_blocks);
     for (int64_t b = first; b < last; ++b) {
       const pf_block block = block_of(plan, b);
+      if (tile_part == 0 && block.row == 0 && block.column == 0) {
+        const int64_t filters = plan->shape.group_output_channels;
+        pf_plane_sums_take(state->plane_sums, block.image, block.images, group * filters, filters);
+      }
       run_block(state, &block, group, tile_begin, tile_end, state->sums + slice * plan->sum_floats, b > first, &s);
     }
   }
@@ -423,6 +428,54 @@ static void clear(void *argument, int64_t begin, int64_t end, int32_t part) {
   memset(c->floats + first, 0, (size_t)(last - first) * sizeof(float));
 }
 
+pf_status pf_weight_gradient(const pf_context *context, const pf_settings *settings, const pf_convolution2d *problem,
+                             const pf_convolution_shape *shape, const float *input, const float *output_gradient,
+                             const uint8_t *gradient_mask, pf_plane_sums *plane_sums, pf_writing writing,
+                             float *weight_gradient) {
+  const int64_t frozen = gradient_mask == NULL ? 0 : pf_count_frozen(settings, gradient_mask, shape->weight_count);
+  if (frozen == shape->weight_count) {
+    clearing c = {.floats = weight_gradient, .count = shape->weight_count};
+    pf_parallel(settings, pf_ceiling_divide(c.count, clear_floats), clear_floats, clear, &c);
+    return pf_ok;
+  }
+  const uint8_t *mask = frozen == 0 ? NULL : gradient_mask;
+  // Under a mask planes may be passed over.
+  if (mask != NULL) plane_sums = NULL;
+  const pf_algorithm algorithm = pf_plan_algorithm(settings, problem, pf_pass_weight_gradient);
+  if (algorithm == pf_algorithm_depthwise) {
+    return pf_depthwise_weight_gradient(settings, problem, input, output_gradient, mask, plane_sums, writing,
+                                        weight_gradient);
+  }
+  if (algorithm != pf_algorithm_direct) {
+    bool done;
+    PF_TRY(pf_winograd_masked_gradient(context, settings, problem, algorithm, input, output_gradient, mask, frozen,
+                                       plane_sums, writing, weight_gradient, &done));
+    if (plane_sums != NULL) plane_sums->complete = true;
+    if (done) return pf_ok;
+  }
+  if (pf_dot_gradient_applies(shape)) {
+    return pf_dot_gradient(settings, problem, shape, input, output_gradient, mask, plane_sums, writing,
+                           weight_gradient);
+  }
+  pf_gradient_plan plan;
+  PF_TRY(pf_gradient_prepare(settings, problem, shape, &plan));
+  run_state state = {
+      .plan = &plan,
+      .input = input,
+      .output_gradient = output_gradient,
+      .mask = mask,
+      .plane_sums = plane_sums,
+      .accumulate = writing == pf_accumulate,
+      .result = weight_gradient,
+  };
+  if (plan.slices == 0) {
+    finish(&state, 0, shape->weight_count, 0, NULL);
+    return pf_ok;
+  }
+  if (plane_sums != NULL) plane_sums->complete = true;
+  return run_direct(&plan, frozen, &state);
+}
+
 pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_convolution2d *problem,
                                            const float *input, const float *output_gradient,
                                            const uint8_t *gradient_mask, pf_writing writing, float *weight_gradient) {
@@ -434,39 +487,6 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
   PF_REQUIRE(pf_writing_is_valid(writing), pf_error_value);
   PF_REQUIRE(weight_gradient != NULL, pf_error_null);
   PF_REQUIRE(problem->batch == 0 || (input != NULL && output_gradient != NULL), pf_error_null);
-  const int64_t frozen = gradient_mask == NULL ? 0 : pf_count_frozen(&settings, gradient_mask, shape.weight_count);
-  if (frozen == shape.weight_count) {
-    clearing c = {.floats = weight_gradient, .count = shape.weight_count};
-    pf_parallel(&settings, pf_ceiling_divide(c.count, clear_floats), clear_floats, clear, &c);
-    return pf_ok;
-  }
-  const uint8_t *mask = frozen == 0 ? NULL : gradient_mask;
-  const pf_algorithm algorithm = pf_plan_algorithm(&settings, problem, pf_pass_weight_gradient);
-  if (algorithm == pf_algorithm_depthwise) {
-    return pf_depthwise_weight_gradient(&settings, problem, input, output_gradient, mask, writing, weight_gradient);
-  }
-  if (algorithm != pf_algorithm_direct) {
-    bool done;
-    PF_TRY(pf_winograd_masked_gradient(context, &settings, problem, algorithm, input, output_gradient, mask, frozen,
-                                       writing, weight_gradient, &done));
-    if (done) return pf_ok;
-  }
-  if (pf_dot_gradient_applies(&shape)) {
-    return pf_dot_gradient(&settings, problem, &shape, input, output_gradient, mask, writing, weight_gradient);
-  }
-  pf_gradient_plan plan;
-  PF_TRY(pf_gradient_prepare(&settings, problem, &shape, &plan));
-  run_state state = {
-      .plan = &plan,
-      .input = input,
-      .output_gradient = output_gradient,
-      .mask = mask,
-      .accumulate = writing == pf_accumulate,
-      .result = weight_gradient,
-  };
-  if (plan.slices == 0) {
-    finish(&state, 0, shape.weight_count, 0, NULL);
-    return pf_ok;
-  }
-  return run_direct(&plan, frozen, &state);
+  return pf_weight_gradient(context, &settings, problem, &shape, input, output_gradient, gradient_mask, NULL, writing,
+                            weight_gradient);
 }

@@ -44,6 +44,7 @@
 #ifndef PF_WINOGRAD_H
 #define PF_WINOGRAD_H
 
+#include "convolution/plane_sums.h"
 #include "runtime/runtime.h"
 
 /// Whether a checked problem is one of Winograd's: 3 x 3 or 1 x 3, stride 1, not empty.
@@ -63,8 +64,8 @@ typedef struct pf_winograd_selection {
   const int32_t *channel_list, *output_list;
 } pf_winograd_selection;
 
-// The passes, of checked problems to which Winograd applies, with checked pointers: `bias`, `gradient_mask`
-// and, where everything is to be computed, `selection` may be NULL.
+// The passes, of checked problems to which Winograd applies, with checked pointers: `bias`, `gradient_mask`,
+// `plane_sums` and, where everything is to be computed, `selection` may be NULL.
 
 pf_status pf_winograd_forward(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
                               pf_activation activation, const float *input, const float *weight, const float *bias,
@@ -76,15 +77,16 @@ pf_status pf_winograd_input_gradient(const pf_settings *settings, const pf_convo
 
 pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
                                       const float *input, const float *output_gradient, const uint8_t *gradient_mask,
-                                      const pf_winograd_selection *selection, pf_writing writing,
-                                      float *weight_gradient);
+                                      const pf_winograd_selection *selection, const pf_plane_sums *plane_sums,
+                                      pf_writing writing, float *weight_gradient);
 
-/// The weight gradient under a mask with `frozen` elements. Where the direct algorithm is faster because the mask
-/// leaves little to compute, only *done = false is stored.
+/// The weight gradient under a mask with `frozen` elements; plane sums only where there are none. Where the direct
+/// algorithm is faster because the mask leaves little to compute, only *done = false is stored.
 pf_status pf_winograd_masked_gradient(const pf_context *context, const pf_settings *settings,
                                       const pf_convolution2d *problem, int32_t tile, const float *input,
                                       const float *output_gradient, const uint8_t *mask, int64_t frozen,
-                                      pf_writing writing, float *weight_gradient, bool *done);
+                                      const pf_plane_sums *plane_sums, pf_writing writing, float *weight_gradient,
+                                      bool *done);
 
 /// The gradient of one tap alone as a problem of its own, a 1x1 kernel's, where that tap may read the input as it is.
 pf_convolution2d pf_winograd_tap_problem(const pf_convolution2d *problem);

@@ -150,15 +150,16 @@ static pf_status tap_gradient(const pf_context *context, const pf_convolution2d 
 pf_status pf_winograd_masked_gradient(const pf_context *context, const pf_settings *settings,
                                       const pf_convolution2d *problem, int32_t tile, const float *input,
                                       const float *output_gradient, const uint8_t *mask, int64_t frozen,
-                                      pf_writing writing, float *weight_gradient, bool *done) {
+                                      const pf_plane_sums *plane_sums, pf_writing writing, float *weight_gradient,
+                                      bool *done) {
   const int64_t channels = problem->input_channels / problem->groups;
   const int64_t outputs = problem->output_channels / problem->groups;
   const int64_t taps = taps_of(problem);
   const double count = (double)problem->output_channels * (double)channels * (double)taps;
   *done = true;
   if ((double)frozen <= least_frozen * count) {
-    PF_TRY(pf_winograd_weight_gradient(settings, problem, tile, input, output_gradient, NULL, NULL, writing,
-                                       weight_gradient));
+    PF_TRY(pf_winograd_weight_gradient(settings, problem, tile, input, output_gradient, NULL, NULL, plane_sums,
+                                       writing, weight_gradient));
     clearing c = {.mask = mask, .count = problem->output_channels * channels * taps, .floats = weight_gradient};
     if (frozen > 0) {
       pf_parallel(settings, pf_ceiling_divide(c.count, cleared_at_a_time), cleared_at_a_time, clear_frozen, &c);
@@ -179,7 +180,7 @@ pf_status pf_winograd_masked_gradient(const pf_context *context, const pf_settin
   } else {
     const bool all = left.selection.channels == channels && left.selection.outputs == outputs;
     status = pf_winograd_weight_gradient(settings, problem, tile, input, output_gradient, mask,
-                                         all ? NULL : &left.selection, writing, weight_gradient);
+                                         all ? NULL : &left.selection, NULL, writing, weight_gradient);
   }
   pf_memory_release(memory);
   return status;

@@ -148,6 +148,7 @@ typedef struct run {
   const gradient *g;
   const float *input, *output_gradient;
   const uint8_t *mask;
+  const pf_plane_sums *plane_sums;
   bool accumulate;
   float *weight_gradient;
   float *tiles;  // of the input, then of the output gradient; by chunk: a block a part, else by group
@@ -203,6 +204,9 @@ static void transform_tiles(const run *r, bool of_input, pf_winograd_planes plan
       g->kernels->transform_input(&planes, tile_run.y - p->padding_top, -p->padding_left, tile_run.first,
                                   tile_run.count, &target);
     } else {
+      if (tile_run.y == 0 && tile_run.first == 0) {
+        pf_plane_sums_take(r->plane_sums, tile_run.image, 1, place / planes.stride, planes.channels);
+      }
       g->kernels->transform_output_gradient(&planes, tile_run.y, 0, tile_run.first, tile_run.count, &target);
     }
     first += tile_run.count;
@@ -413,8 +417,8 @@ static void sum_weights(void *argument, int64_t begin, int64_t end, int32_t part
 
 pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
                                       const float *input, const float *output_gradient, const uint8_t *gradient_mask,
-                                      const pf_winograd_selection *selection, pf_writing writing,
-                                      float *weight_gradient) {
+                                      const pf_winograd_selection *selection, const pf_plane_sums *plane_sums,
+                                      pf_writing writing, float *weight_gradient) {
   gradient g;
   plan(settings, problem, tile, selection, &g);
   float *workspace = pf_allocate_floats(g.workspace_floats);
@@ -424,6 +428,7 @@ pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_conv
       .input = input,
       .output_gradient = output_gradient,
       .mask = gradient_mask,
+      .plane_sums = plane_sums,
       .accumulate = writing == pf_accumulate,
       .weight_gradient = weight_gradient,
       .sums = workspace,

@@ -139,6 +139,7 @@ typedef enum pf_convolution_pass : int32_t {
   pf_pass_forward = 0,
   pf_pass_input_gradient = 1,
   pf_pass_weight_gradient = 2,
+  pf_pass_backward = 3,  // pf_convolution2d_backward, all three gradients
 } pf_convolution_pass;
 
 /// Checks a problem and computes its output extents,
@@ -151,13 +152,13 @@ pf_status pf_convolution2d_output_size(const pf_convolution2d *problem, int64_t 
 pf_status pf_convolution2d_workspace(const pf_context *context, const pf_convolution2d *problem,
                                      pf_convolution_pass pass, size_t *bytes);
 
-/// Stores the name of the algorithm that one pass of `problem` runs under `context`: "direct"; "depthwise" for a direct
-/// one with a channel a lane, where a group has one input channel; or Winograd's minimal filtering on tiles of so many
-/// outputs, which pf_fast may choose for kernels of stride 1, dilated or not: "winograd 2x2" or "winograd 4x4" for 3x3
-/// kernels, "winograd 1x4" for 1x3 ones, and 3x1 ones, whose tiles stand upright. With Winograd's, the error of an
-/// element is at most gamma * terms * q * (largest |a|) * (largest |b|), with a and b the operands,
-/// gamma = n u / (1 - n u), n = terms + 33, u = 2^-24. `terms` is the number of channels summed over, q = 64, 620 and
-/// 24.9 for the three tiles; in the weight gradient it is the number of tiles, q = 36, 944.3 and 30.8.
+/// Stores the name of the algorithm that one of the first three passes of `problem` runs under `context`: "direct";
+/// "depthwise" for a direct one with a channel a lane, where a group has one input channel; or Winograd's minimal
+/// filtering on tiles of so many outputs, which pf_fast may choose for kernels of stride 1, dilated or not: "winograd
+/// 2x2" or "winograd 4x4" for 3x3 kernels, "winograd 1x4" for 1x3 ones, and 3x1 ones, whose tiles stand upright. With
+/// Winograd's, the error of an element is at most gamma * terms * q * (largest |a|) * (largest |b|), with a and b the
+/// operands, gamma = n u / (1 - n u), n = terms + 33, u = 2^-24. `terms` is the number of channels summed over, q = 64,
+/// 620 and 24.9 for the three tiles; in the weight gradient it is the number of tiles, q = 36, 944.3 and 30.8.
 /// (Dilated, the pixels that a kernel meets make tiles of their own.) Measured errors are hundreds of times smaller:
 /// less than 1e-5 of the largest output.
 pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolution2d *problem,
@@ -188,6 +189,15 @@ pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_c
 pf_status pf_convolution2d_bias_gradient(const pf_context *context, const pf_convolution2d *problem,
                                          const float *output_gradient, const uint8_t *gradient_mask,
                                          pf_writing writing, float *bias_gradient);
+
+/// The three gradients in one call: to the bit what the calls above give one by one. What is NULL isn't computed.
+/// The bias's sums are taken where the weight gradient, unless it is masked, reads the output gradient, so that this
+/// comes from memory once less. With pf_error_memory some gradients may be written already.
+pf_status pf_convolution2d_backward(const pf_context *context, const pf_convolution2d *problem, const float *input,
+                                    const float *weight, const float *output_gradient,
+                                    const uint8_t *weight_gradient_mask, const uint8_t *bias_gradient_mask,
+                                    pf_writing input_writing, pf_writing parameter_writing, float *input_gradient,
+                                    float *weight_gradient, float *bias_gradient);
 
 // MARK: Matrices
 

@@ -137,7 +137,39 @@ extension KernelTests {
             #expect(pf_convolution2d_workspace(nil, nil, pf_pass_forward, &bytes) == pf_error_null)
             #expect(pf_convolution2d_workspace(nil, &problem, pf_pass_forward, nil) == pf_error_null)
             #expect(
-                pf_convolution2d_workspace(nil, &problem, pf_convolution_pass(rawValue: 3), &bytes) == pf_error_value)
+                pf_convolution2d_workspace(nil, &problem, pf_convolution_pass(rawValue: 4), &bytes) == pf_error_value)
+        }
+
+        @Test("An activation that is none is refused")
+        func activation() {
+            let o = ConvolutionOperands(Self.valid)
+            for raw: Int32 in [-1, 3] {
+                let activation = pf_activation(rawValue: raw)
+                #expect(
+                    o.call { pf_convolution2d_forward(nil, $0, activation, o.input, o.weight, nil, $1) }
+                        == pf_error_value)
+            }
+        }
+
+        @Test("What a backward call doesn't want needs no pointers")
+        func unwantedGradients() {
+            let o = ConvolutionOperands(Self.valid)
+            func call(
+                _ input: [Float]?, _ weight: [Float]?, _ outputGradient: [Float]?, _ result: Int
+            ) -> pf_status {
+                o.call { problem, output in
+                    pf_convolution2d_backward(
+                        nil, problem, input, weight, outputGradient, nil, nil, pf_overwrite, pf_overwrite,
+                        result == 0 ? output : nil, result == 1 ? output : nil, result == 2 ? output : nil)
+                }
+            }
+            #expect(call(nil, nil, nil, 3) == pf_ok)
+            #expect(call(nil, o.weight, o.outputGradient, 0) == pf_ok)
+            #expect(call(o.input, nil, o.outputGradient, 1) == pf_ok)
+            #expect(call(nil, nil, o.outputGradient, 2) == pf_ok)
+            #expect(call(nil, nil, o.outputGradient, 0) == pf_error_null)
+            #expect(call(nil, o.weight, o.outputGradient, 1) == pf_error_null)
+            for result in 0..<3 { #expect(call(o.input, o.weight, nil, result) == pf_error_null) }
         }
 
         @Test("Empty batches need no pointers to what is empty")
@@ -163,7 +195,7 @@ extension KernelTests {
             for raw: Int32 in [-1, 2] {
                 let statuses = ConvolutionOperands(Self.valid).callAll(
                     context: pf_context(), writing: pf_writing(rawValue: raw))
-                #expect(statuses == [pf_ok, pf_error_value, pf_error_value, pf_error_value])
+                #expect(statuses == [pf_ok] + Array(repeating: pf_error_value, count: 4))
             }
         }
 

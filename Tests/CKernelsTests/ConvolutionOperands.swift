@@ -54,13 +54,27 @@ final class ConvolutionOperands {
                 pf_convolution2d_forward(&context, problem, pf_activation_none, input, weight, bias, output)
             case pf_pass_input_gradient:
                 pf_convolution2d_input_gradient(&context, problem, outputGradient, weight, pf_overwrite, output)
-            default:
+            case pf_pass_weight_gradient:
                 pf_convolution2d_weight_gradient(&context, problem, input, outputGradient, nil, pf_overwrite, output)
+            default: backward(&context, problem, nil, pf_overwrite, output)
             }
         }
     }
 
-    /// The statuses of forward, input, weight and bias gradient.
+    /// All gradients in one call, the weight's into `output`.
+    private func backward(
+        _ context: UnsafePointer<pf_context>, _ problem: UnsafePointer<pf_convolution2d>, _ mask: [UInt8]?,
+        _ writing: pf_writing, _ output: UnsafeMutablePointer<Float>
+    ) -> pf_status {
+        var inputGradient = input, biasGradient = bias
+        let status = pf_convolution2d_backward(
+            context, problem, input, weight, outputGradient, mask, biasMask, writing, writing, &inputGradient, output,
+            &biasGradient)
+        if status != pf_ok { #expect(inputGradient == input && biasGradient == bias, "wrote, and failed") }
+        return status
+    }
+
+    /// The statuses of forward, input, weight and bias gradient, and of all gradients in one call.
     func callAll(
         context: pf_context, writing: pf_writing = pf_overwrite, sourceLocation: SourceLocation = #_sourceLocation
     ) -> [pf_status] {
@@ -78,6 +92,7 @@ final class ConvolutionOperands {
             call(sourceLocation: sourceLocation) {
                 pf_convolution2d_bias_gradient(&context, $0, outputGradient, biasMask, writing, $1)
             },
+            call(sourceLocation: sourceLocation) { backward(&context, $0, weightMask, writing, $1) },
         ]
     }
 }
@@ -90,7 +105,7 @@ func expectConvolutionStatus(
     sourceLocation: SourceLocation = #_sourceLocation
 ) {
     let statuses = ConvolutionOperands(problem).callAll(context: context, sourceLocation: sourceLocation)
-    #expect(statuses == [status, status, status, status], comment, sourceLocation: sourceLocation)
+    #expect(statuses == Array(repeating: status, count: 5), comment, sourceLocation: sourceLocation)
     var context = context
     var bytes = 77
     let workspace = withUnsafePointer(to: problem) {

@@ -462,6 +462,49 @@ static void check_activation_on(task *t, int32_t isa) {
   free(expected);
 }
 
+/// The gradients of one call, all or some of them, masked or not, have the bits of separate calls.
+static void check_backward_on(task *t, int32_t isa) {
+  ref_checker *checker = t->checker;
+  ref_random *random = &checker->random;
+  const ref_kernels *kernels = checker->kernels;
+  ref_context context = {(int32_t)ref_random_between(random, 1, 3), checker->check->numerics, isa};
+  const uint8_t *weight_mask = ref_random_once_in(random, 2) ? mask_bytes(t, block_weight_mask) : NULL;
+  const uint8_t *bias_mask = ref_random_once_in(random, 2) ? mask_bytes(t, block_bias_mask) : NULL;
+  const bool accumulate[] = {ref_random_once_in(random, 2), ref_random_once_in(random, 2)};
+  const float *input = floats(t, block_input), *weight = floats(t, block_weight);
+  const float *output_gradient = floats(t, block_output_gradient);
+  float *expected[result_count] = {0}, *results[result_count] = {0};
+  for (int which = result_input_gradient; which < result_count; which++) {
+    if (ref_random_once_in(random, 4)) continue;
+    const size_t bytes = (size_t)result_elements(t, which) * sizeof(float);
+    expected[which] = memcpy(ref_allocate(bytes), t->initial, bytes);
+    results[which] = memcpy(ref_allocate(bytes), t->initial, bytes);
+  }
+  int32_t status = kernels->backward(&context, &t->problem, input, weight, output_gradient, weight_mask, bias_mask,
+                                     accumulate[0], accumulate[1], results[result_input_gradient],
+                                     results[result_weight_gradient], results[result_bias_gradient]);
+  context.threads = (int32_t)ref_random_between(random, 1, 3);
+  for (int which = result_input_gradient; which < result_count && status == 0; which++) {
+    float *one = expected[which];
+    if (!one) continue;
+    if (which == result_input_gradient)
+      status = kernels->input_gradient(&context, &t->problem, output_gradient, weight, accumulate[0], one);
+    if (which == result_weight_gradient)
+      status = kernels->weight_gradient(&context, &t->problem, input, output_gradient, weight_mask, accumulate[1], one);
+    if (which == result_bias_gradient)
+      status = kernels->bias_gradient(&context, &t->problem, output_gradient, bias_mask, accumulate[1], one);
+    if (status == 0 && memcmp(one, results[which], (size_t)result_elements(t, which) * sizeof(float)) != 0)
+      ref_checker_fail(checker, isa, "  backward: the %s differs from a separate call's", result_of(t, which).name);
+  }
+  if (status != 0) ref_checker_fail(checker, isa, "  backward: %s", kernels->status_message(status));
+  for (int which = 0; which < result_count; which++) free(expected[which]), free(results[which]);
+}
+
+static void check_fused_on(task *t, int32_t isa) {
+  check_activation_on(t, isa);
+  check_backward_on(t, isa);
+}
+
 static void check_problem(task *t, int64_t index) {
   ref_checker *checker = t->checker;
   ref_convolution p = ref_random_convolution(checker->check->seed, index);
@@ -490,7 +533,7 @@ static void check_problem(task *t, int64_t index) {
   draw_masks(t);
   for (block b = 0; b < block_count; b++) ref_guarded_seal(&t->blocks[b]);
   for (int32_t isa = 1; isa < ref_isa_limit; isa++)
-    if (ref_checker_includes(checker, isa)) check_on(t, isa), check_activation_on(t, isa);
+    if (ref_checker_includes(checker, isa)) check_on(t, isa), check_fused_on(t, isa);
   drench(t);
   for (int32_t isa = 1; isa < ref_isa_limit; isa++)
     if (ref_checker_includes(checker, isa)) check_drenched_on(t, isa);

@@ -77,6 +77,18 @@ static int32_t bias_gradient(const ref_context *context, const ref_convolution *
   return pf_convolution2d_bias_gradient(&c, &p, output_gradient, mask, writing_of(accumulate), result);
 }
 
+static int32_t backward(const ref_context *context, const ref_convolution *problem, const float *input,
+                        const float *weight, const float *output_gradient, const uint8_t *weight_mask,
+                        const uint8_t *bias_mask, bool accumulate_input, bool accumulate_parameters,
+                        float *input_gradient, float *weight_gradient, float *bias_gradient) {
+  pf_context c = context_of(context);
+  pf_convolution2d p = problem_of(problem);
+  soil_workspace(&c, &p, pf_pass_backward);
+  return pf_convolution2d_backward(&c, &p, input, weight, output_gradient, weight_mask, bias_mask,
+                                   writing_of(accumulate_input), writing_of(accumulate_parameters), input_gradient,
+                                   weight_gradient, bias_gradient);
+}
+
 static const char *algorithm(const ref_context *context, const ref_convolution *problem, int32_t pass) {
   pf_context c = context_of(context);
   pf_convolution2d p = problem_of(problem);
@@ -112,6 +124,7 @@ ref_kernels ref_ckernels(void) {
       .input_gradient = input_gradient,
       .weight_gradient = weight_gradient,
       .bias_gradient = bias_gradient,
+      .backward = backward,
       .algorithm = algorithm,
       .multiply = multiply,
       .isa_supported = isa_supported,

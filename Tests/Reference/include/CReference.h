@@ -126,6 +126,11 @@ typedef struct ref_kernels {
                              float *weight_gradient);
   int32_t (*bias_gradient)(const ref_context *context, const ref_convolution *problem, const float *output_gradient,
                            const uint8_t *mask, bool accumulate, float *bias_gradient);
+  /// All three gradients; those that are NULL aren't computed.
+  int32_t (*backward)(const ref_context *context, const ref_convolution *problem, const float *input,
+                      const float *weight, const float *output_gradient, const uint8_t *weight_mask,
+                      const uint8_t *bias_mask, bool accumulate_input, bool accumulate_parameters,
+                      float *input_gradient, float *weight_gradient, float *bias_gradient);
   /// The name of the algorithm that a pass (0 forward, 1 input gradient, 2 weight gradient) would run; never NULL.
   const char *(*algorithm)(const ref_context *context, const ref_convolution *problem, int32_t pass);
   int32_t (*multiply)(const ref_context *context, const ref_product *product, const float *a, const float *b,
