@@ -45,36 +45,24 @@ private final class Convolution2dNode: Node {
     override var operation: String { "conv2d" }
 
     override func backward(_ gradient: Tensor?, _ pass: BackwardPass) throws {
-        let gradient = gradient!
-        if input0 != nil {
-            try pass.send(inputShape, to: input0!) { part, writing in
-                try requireKernel(
-                    withKernelContext {
-                        pf_convolution2d_input_gradient(
-                            $0, &problem, gradient.storage.pointer, weight!.storage.pointer, writing, part)
-                    }, "conv2d, input gradient")
-            }
-        }
-        if input1 != nil {
-            let part = Tensor.uninitialized(weightShape)
+        let weightGradient = input1.map { _ in Tensor.uninitialized(weightShape) }
+        let biasGradient = input2.map { _ in Tensor.uninitialized([weightShape[0]]) }
+        func run(_ inputGradient: UnsafeMutablePointer<Float>?, _ writing: pf_writing) throws {
             try requireKernel(
                 withKernelContext {
-                    pf_convolution2d_weight_gradient(
-                        $0, &problem, input!.storage.pointer, gradient.storage.pointer,
-                        (input1 as? Leaf)?.gradientMask?.pointer, pf_overwrite, part.storage.pointer)
-                }, "conv2d, weight gradient")
-            pass.send(part, to: input1)
+                    pf_convolution2d_backward(
+                        $0, &problem, input?.storage.pointer, weight?.storage.pointer, gradient!.storage.pointer,
+                        (input1 as? Leaf)?.gradientMask?.pointer, (input2 as? Leaf)?.gradientMask?.pointer, writing,
+                        pf_overwrite, inputGradient, weightGradient?.storage.pointer, biasGradient?.storage.pointer)
+                }, "conv2d, backward")
         }
-        if input2 != nil {
-            let part = Tensor.uninitialized([weightShape[0]])
-            try requireKernel(
-                withKernelContext {
-                    pf_convolution2d_bias_gradient(
-                        $0, &problem, gradient.storage.pointer, (input2 as? Leaf)?.gradientMask?.pointer, pf_overwrite,
-                        part.storage.pointer)
-                }, "conv2d, bias gradient")
-            pass.send(part, to: input2)
+        if let input0 {
+            try pass.send(inputShape, to: input0, run)
+        } else {
+            try run(nil, pf_overwrite)
         }
+        pass.send(weightGradient, to: input1)
+        pass.send(biasGradient, to: input2)
     }
 
     override func releaseSaved() {
