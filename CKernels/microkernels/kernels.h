@@ -27,7 +27,7 @@ typedef enum pf_scatter_mode : int32_t {
 } pf_scatter_mode;
 
 enum {
-  pf_tile_chain = 128,   // products that a tile kernel adds up one after another
+  pf_tile_chain = 128,   // products that a tile or plane kernel adds up one after another
   pf_outer_chain = 128,  // the most of an outer kernel
   pf_dot_chain = 128,    // and those in a lane of a dot kernel, whose callers see to it
   pf_most_tile_rows = 14,
@@ -96,7 +96,8 @@ typedef struct pf_tap_run {
 /// A tile of one plane of a result: for each of the kernel's rows r and each column j < columns,
 ///   sum[r][j] = bias + weight[0] * frame[runs[0].offset + r * frame_step + j]
 ///                    + weight[1] * frame[runs[0].offset + (r + 1) * frame_step + j] + ... over the run's taps,
-/// then over those of the other runs, in this order. `weight` holds the runs' weights one behind the other.
+/// then over those of the other runs, in this order, in chains of at most pf_tile_chain products whose sums are added up
+/// in order. `weight` holds the runs' weights one behind the other.
 /// result[r * result_step + j] = activation(sum), or += sum with `accumulate`. Reads up to a vector behind a row of the
 /// frame.
 typedef void (*pf_plane_kernel)(int64_t run_count, const pf_tap_run *runs, const float *weight, const float *frame,

@@ -41,10 +41,22 @@ PF_INLINE void plane(const int32_t rows, int64_t run_count, const pf_tap_run *ru
   for (int64_t j = 0; j < columns; j += PF_LANES) {
     // The last vector goes back over columns that are done already rather than being cut.
     if (columns - j < PF_LANES && columns >= PF_LANES && !accumulate) j = columns - PF_LANES;
-    vector sum[PF_PLANE_ROWS];
-    PF_UNROLL for (int32_t r = 0; r < rows; ++r) sum[r] = broadcast(bias);
+    vector sum[PF_PLANE_ROWS], chains[PF_PLANE_ROWS];
+    PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
+      sum[r] = broadcast(bias);
+      chains[r] = broadcast(0);
+    }
     const float *w = weight;
+    int64_t products = 0;
     for (int64_t i = 0; i < run_count; ++i) {
+      products += runs[i].taps;
+      if (products > pf_tile_chain) {
+        PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
+          chains[r] += sum[r];
+          sum[r] = broadcast(0);
+        }
+        products = runs[i].taps;
+      }
       const float *x = frame + runs[i].offset + j;
       switch (runs[i].taps) {
         case 1: plane_run(rows, 1, x, frame_step, w, sum); break;
@@ -54,7 +66,7 @@ PF_INLINE void plane(const int32_t rows, int64_t run_count, const pf_tap_run *ru
       }
       w += runs[i].taps;
     }
-    PF_UNROLL for (int32_t r = 0; r < rows; ++r) sum[r] = activate(sum[r], activation);
+    PF_UNROLL for (int32_t r = 0; r < rows; ++r) sum[r] = activate(sum[r] + chains[r], activation);
     if (columns - j < PF_LANES) {
       plane_store_narrow(rows, columns - j, sum, result + j, result_step, accumulate,
                          !accumulate && result_step == columns);
