@@ -100,9 +100,9 @@ static pf_point_runs input_runs(const pf_gradient_plan *plan, const pf_block *bl
   const pf_frame *frame = &plan->frame;
   if (plan->in_place) {
     return runs_of(block, plan->problem.input_channels * plan->shape.input_plane, plan->step_y * frame->x.source,
-                   plan->step_x, pf_outer_chain, list);
+                   plan->step_x, plan->run_points, list);
   }
-  return runs_of(block, frame->image_pitch, plan->step_y * frame->pitch, plan->step_x, pf_outer_chain, list);
+  return runs_of(block, frame->image_pitch, plan->step_y * frame->pitch, plan->step_x, plan->run_points, list);
 }
 
 /// Where the output gradient's planes of a group have a block's first point.
@@ -200,10 +200,43 @@ static int64_t lower_bound(const pf_gradient_tile *tile, int64_t element) {
   return low;
 }
 
+/// The output gradient that is packed next, which kernels fetch meanwhile.
+typedef struct upcoming {
+  const float *source;  // the first filter's points
+  int64_t filters;      // that are still to be fetched
+} upcoming;
+
+static upcoming upcoming_of(const run_state *state, const pf_block *block, int64_t group, int64_t tile, int64_t end) {
+  const pf_gradient_plan *plan = state->plan;
+  // With a mask, filters needn't be neighbours.
+  if (!plan->fetches || block == NULL || state->tiles.filters != NULL) return (upcoming){0};
+  const pf_gradient_tile *tiles = state->tiles.tiles + group * state->tiles.most;
+  const int64_t points = block->rows * block->columns, first = tiles[tile].first;
+  return (upcoming){
+      .source = gradient_of(state, block, group) + first * plan->shape.output_plane,
+      .filters = pf_minimum_of(tiles[end - 1].first + tiles[end - 1].filters - first, plan->panel_floats / points),
+  };
+}
+
+/// Has the next kernel fetch as many filters' points as it has runs.
+static void fetch_some(upcoming *next, int64_t plane, const float *panel, pf_point_runs *runs) {
+  enum { line = 16 };  // floats of a cache line
+  if (next->filters <= 0) {
+    runs->ahead = panel;
+    runs->ahead_pitch = runs->ahead_step = 0;
+    return;
+  }
+  runs->ahead = next->source;
+  runs->ahead_pitch = plane;
+  runs->ahead_step = line;
+  next->source += runs->count * plane;
+  next->filters -= runs->count;
+}
+
 /// Multiplies packed tiles with elements `first` up to `last` of the input.
-static void multiply(const run_state *state, const pf_point_runs *runs, int64_t points, const pf_gradient_tile *tiles,
+static void multiply(const run_state *state, pf_point_runs *runs, int64_t points, const pf_gradient_tile *tiles,
                      int64_t count, const float *panel, const float *input, int64_t first, int64_t last, float *sums,
-                     bool accumulate) {
+                     bool accumulate, upcoming *next) {
   const pf_kernels *kernels = state->plan->kernels;
   bool left = true;
   // Elements outside: the few of a register tile stay in the first-level cache while the panels stream by.
@@ -223,6 +256,7 @@ static void multiply(const run_state *state, const pf_point_runs *runs, int64_t 
           for (int64_t r = 0; r < rows; ++r) list[r] = state->offsets[tile->elements[k + r] - first];
           offsets = list;
         }
+        fetch_some(next, state->plan->shape.output_plane, packed, runs);
         kernels->outer[tile->width][rows](runs, input, offsets, packed, sums + tile->sums + k * width, accumulate);
       }
       left |= i + 1 < row_tiles;
@@ -231,14 +265,14 @@ static void multiply(const run_state *state, const pf_point_runs *runs, int64_t 
   }
 }
 
-/// All products of one block with a group's tiles from `begin` up to `end`.
-static void run_block(const run_state *state, const pf_block *block, int64_t group, int64_t begin, int64_t end,
-                      float *sums, bool accumulate, scratch *s) {
+/// All products of one block with a group's tiles from `first` up to `end`. `following`: the next block, or NULL.
+static void run_block(const run_state *state, const pf_block *block, const pf_block *following, int64_t group,
+                      int64_t first, int64_t end, float *sums, bool accumulate, scratch *s) {
   const pf_gradient_plan *plan = state->plan;
   const int64_t points = block->images * block->rows * block->columns;
   const int64_t group_channels = plan->shape.group_input_channels;
   const pf_gradient_tile *tiles = state->tiles.tiles + group * state->tiles.most;
-  while (begin < end) {
+  for (int64_t begin = first; begin < end;) {
     int64_t count = 0, packed = 0;
     while (begin + count < end) {
       const int64_t floats = points * plan->kernels->outer_lanes[tiles[begin + count].width];
@@ -248,7 +282,9 @@ static void run_block(const run_state *state, const pf_block *block, int64_t gro
       packed += done * floats;
       count += done;
     }
-    const pf_point_runs runs = input_runs(plan, block, s->runs);
+    pf_point_runs runs = input_runs(plan, block, s->runs);
+    const bool more = begin + count < end;
+    upcoming next = upcoming_of(state, more ? block : following, group, more ? begin + count : first, end);
     for (int64_t channel = 0; channel < group_channels; channel += plan->channels) {
       const int64_t channels = pf_minimum_of(plan->channels, group_channels - channel);
       for (int64_t c = 0; c < channels && !plan->in_place; ++c) {
@@ -257,7 +293,7 @@ static void run_block(const run_state *state, const pf_block *block, int64_t gro
       }
       multiply(state, &runs, points, tiles + begin, count, s->panel,
                plan->in_place ? input_of(state, block, group) : s->frame, channel * plan->taps,
-               (channel + channels) * plan->taps, sums, accumulate);
+               (channel + channels) * plan->taps, sums, accumulate, &next);
     }
     begin += count;
   }
@@ -278,12 +314,13 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     const int64_t first = slice * plan->slice_blocks;
     const int64_t last = pf_minimum_of(plan->blocks, first + plan->slice_blocks);
     for (int64_t b = first; b < last; ++b) {
-      const pf_block block = block_of(plan, b);
+      const pf_block block = block_of(plan, b), following = block_of(plan, b + 1);
       if (tile_part == 0 && block.row == 0 && block.column == 0) {
         const int64_t filters = plan->shape.group_output_channels;
         pf_plane_sums_take(state->plane_sums, block.image, block.images, group * filters, filters);
       }
-      run_block(state, &block, group, tile_begin, tile_end, state->sums + slice * plan->sum_floats, b > first, &s);
+      run_block(state, &block, b + 1 < last ? &following : NULL, group, tile_begin, tile_end,
+                state->sums + slice * plan->sum_floats, b > first, &s);
     }
   }
 }

@@ -6,6 +6,7 @@ enum {
   block_points = 400,       // most of a block: rows of a tile then stay in the first-level cache
   panel_budget = 64 << 10,  // floats of the output gradient packed at a time
   frame_budget = 48 << 10,  // floats of the input copied at a time
+  far_floats = 4 << 20,     // of the output gradient, where it comes from memory
   most_slices = 16,
   slice_budget = 1 << 19,   // floats of all slices' sums
   copied_slice_budget = 5 << 18,  // where the input is copied: fewer slices have threads copy the same
@@ -75,6 +76,9 @@ static void shape_blocks(pf_gradient_plan *plan) {
   plan->blocks_x = pf_ceiling_divide(width, most->columns);
   plan->blocks_y = pf_ceiling_divide(height, most->rows);
   plan->blocks = plan->blocks_x * plan->blocks_y * pf_ceiling_divide(batch, most->images);
+  plan->fetches = most->images == 1 && batch * plan->problem.output_channels * plan->shape.output_plane >= far_floats;
+  const int64_t lines = most->rows * most->columns / 16 + 1;
+  plan->run_points = plan->fetches ? lines : pf_outer_chain;
   if (plan->in_place) return;
   pf_frame_shape(&plan->frame, most->images, (most->rows - 1) * plan->step_y + 1,
                  (most->columns - 1) * plan->step_x + 1, 1);
@@ -137,8 +141,8 @@ pf_status pf_gradient_prepare(const pf_settings *settings, const pf_convolution2
   const int64_t panel = pf_minimum_of(panel_budget, points * pf_round_up(group_filters, narrowest));
   plan->panel_floats = pf_maximum_of(panel, points * widest);
   const int64_t frame_floats = plan->in_place ? 0 : plan->channels * frame->channel_stride;
-  // A run ends with a row, or after pf_outer_chain points.
-  const int64_t runs = plan->most.images * plan->most.rows + points / pf_outer_chain + 1;
+  // A run ends with a row, or after run_points points.
+  const int64_t runs = plan->most.images * plan->most.rows + pf_ceiling_divide(points, plan->run_points);
   plan->runs_bytes = pf_aligned_bytes(runs * (int64_t)sizeof(pf_point_run));
   const int64_t scratch = pf_aligned_bytes((plan->panel_floats + frame_floats) * (int64_t)sizeof(float));
   plan->scratch_bytes = plan->slices == 0 ? 0 : plan->runs_bytes + scratch;

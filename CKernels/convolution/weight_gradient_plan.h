@@ -20,6 +20,8 @@ typedef struct pf_gradient_plan {
   int64_t inner;              // elements of one filter that aren't always zero: channels * those taps
   pf_block most;              // points of the largest block; its first image, row and column are 0
   int64_t blocks_y, blocks_x, blocks;
+  bool fetches;               // kernels fetch the next block's output gradient,
+  int64_t run_points;         // and a run of points, at most so many, the cache lines of a filter
   int64_t slices, slice_blocks;
   int64_t channels;           // copied at a time
   int64_t tile_parts;         // the pieces that a group's tiles are cut into

@@ -9,6 +9,7 @@
     const float *row[rows];                                                                                       \
     PF_UNROLL for (int32_t r = 0; r < rows; ++r) row[r] = a + offsets[r];                                         \
     const pf_point_run *run = runs->first, *end = run + runs->count;                                              \
+    const float *ahead = runs->ahead;                                                                             \
     do {                                                                                                          \
       type sum[rows][vectors];                                                                                    \
       PF_UNROLL for (int32_t r = 0; r < rows; ++r) {                                                              \
@@ -17,6 +18,7 @@
       int64_t left = pf_outer_chain;                                                                              \
       do {                                                                                                        \
         int64_t at = run->start;                                                                                  \
+        const float *line = ahead;                                                                                \
         for (int64_t i = 0; i < run->length; ++i) {                                                               \
           type x[vectors];                                                                                        \
           PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = *(const unaligned *)(b + v * lanes);             \
@@ -26,7 +28,12 @@
           }                                                                                                       \
           at += runs->step;                                                                                       \
           b += vectors * lanes;                                                                                   \
+          if (vectors == 2) {                                                                                     \
+            __builtin_prefetch(line, 0, 2);                                                                       \
+            line += runs->ahead_step;                                                                             \
+          }                                                                                                       \
         }                                                                                                         \
+        ahead += runs->ahead_pitch;                                                                               \
         left -= run->length;                                                                                      \
         run += 1;                                                                                                 \
       } while (run < end && run->length <= left);                                                                 \
