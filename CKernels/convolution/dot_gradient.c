@@ -65,15 +65,43 @@ typedef struct scratch {
   int64_t filled_channels;
 } scratch;
 
+/// Has one image's rows of a plane that a block reads come closer.
+static void fetch_rows(const float *plane, int64_t row, int64_t rows, int64_t height, int64_t width) {
+  enum { line = 16 };  // floats of a cache line
+  const int64_t end = pf_minimum_of(row + rows, height) * width;
+  for (int64_t i = pf_maximum_of(row, 0) * width; i < end; i += line) __builtin_prefetch(plane + i, 0, 2);
+}
+
+/// The same for the planes of a group's input and output gradient, part `part` of `parts`.
+static void fetch_planes(const run_state *state, const pf_block *block, int64_t group, int64_t part, int64_t parts) {
+  const pf_dot_plan *plan = state->plan;
+  const pf_convolution_shape *shape = &plan->shape;
+  const pf_axis *y = &plan->frame.y;
+  const int64_t channels = shape->group_input_channels, filters = shape->group_output_channels;
+  const int64_t first_channel = block->image * plan->problem.input_channels + group * channels;
+  const int64_t first_filter = block->image * plan->problem.output_channels + group * filters;
+  const int64_t end = pf_piece_begin(channels + filters, part + 1, parts);
+  for (int64_t i = pf_piece_begin(channels + filters, part, parts); i < end; ++i) {
+    if (i < channels) {
+      fetch_rows(state->input + (first_channel + i) * shape->input_plane, block->row * y->step + y->first,
+                 (block->rows - 1) * y->step + 1 + (y->taps - 1) * y->tap_step, y->source, plan->frame.x.source);
+    } else {
+      fetch_rows(state->output_gradient + (first_filter + i - channels) * shape->output_plane, block->row, block->rows,
+                 y->grid, plan->frame.x.grid);
+    }
+  }
+}
+
 /// The dot products of `count` filters with elements `first` up to `last`, whose offsets begin with the first's.
-static void multiply(const run_state *state, const pf_block *block, int64_t count, int64_t first, int64_t last,
-                     const scratch *s, float *result, bool accumulate) {
+static void multiply(const run_state *state, const pf_block *block, const pf_block *following, int64_t group,
+                     int64_t count, int64_t first, int64_t last, const scratch *s, float *result, bool accumulate) {
   const pf_dot_plan *plan = state->plan;
   const int64_t vectors = pf_ceiling_divide(pf_frame_span(&plan->frame, block), plan->kernels->lanes);
   const int64_t elements = last - first, column_tiles = pf_ceiling_divide(elements, plan->kernels->dot_columns);
   for (int64_t i = 0; i < column_tiles; ++i) {
     const int64_t k = pf_piece_begin(elements, i, column_tiles);
     const int64_t columns = pf_piece_begin(elements, i + 1, column_tiles) - k;
+    if (following != NULL) fetch_planes(state, following, group, i, column_tiles);
     plan->kernels->dot[count][columns](vectors, s->rows, plan->row_stride, s->frame, state->offsets + k, result + k,
                                        plan->inner, accumulate);
   }
@@ -133,8 +161,8 @@ static bool computes(const run_state *state, int64_t filter) {
 }
 
 /// All dot products of one block: a group's part `row_part` of the filters' tiles. 
-static void run_block(const run_state *state, const pf_block *block, int64_t group, int64_t row_part, float *sums,
-                      bool accumulate, scratch *s) {
+static void run_block(const run_state *state, const pf_block *block, const pf_block *following, int64_t group,
+                      int64_t row_part, float *sums, bool accumulate, scratch *s) {
   const pf_dot_plan *plan = state->plan;
   const pf_convolution_shape *shape = &plan->shape;
   const int64_t taps = plan->frame.y.taps * plan->frame.x.taps, group_filters = shape->group_output_channels;
@@ -159,7 +187,7 @@ static void run_block(const run_state *state, const pf_block *block, int64_t gro
       if (plan->shifts > 0) {
         multiply_shifted(state, block, count, channels, s, result, accumulate);
       } else {
-        multiply(state, block, count, channel * taps, (channel + channels) * taps, s, result, accumulate);
+        multiply(state, block, following, group, count, channel * taps, (channel + channels) * taps, s, result, accumulate);
       }
     }
   }
@@ -179,11 +207,12 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     float *sums = state->sums + slice * plan->problem.output_channels * plan->inner;
     for (int64_t b = first; b < last; ++b) {
       const pf_block block = pf_frame_block(&plan->frame, plan->problem.batch, b);
+      const pf_block following = pf_frame_block(&plan->frame, plan->problem.batch, b + 1);
       if (row_part == 0 && block.row == 0 && block.column == 0) {
         const int64_t filters = plan->shape.group_output_channels;
         pf_plane_sums_take(state->plane_sums, block.image, block.images, group * filters, filters);
       }
-      run_block(state, &block, group, row_part, sums, b > first, &s);
+      run_block(state, &block, b + 1 < last ? &following : NULL, group, row_part, sums, b > first, &s);
     }
   }
 }
