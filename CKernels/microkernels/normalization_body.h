@@ -7,17 +7,18 @@ PF_INLINE float activated(pf_activation activation, float v) {
   return v <= 0 ? 0.0f : v;
 }
 
-PF_INLINE void normalize_rows(pf_activation activation, pf_rows shape, pf_affine affine, const float *x,
-                              const float *addend, float *y) {
-  for (int64_t row = 0; row < shape.rows; ++row) {
+PF_INLINE void normalize_rows(pf_activation activation, pf_rows shape, const pf_affine *affines, int64_t affine_step,
+                              const float *x, const float *addend, float *y) {
+  for (int64_t row = 0; row < shape.rows; ++row, affines += affine_step) {
+    const pf_affine affine = *affines;
     const int64_t begin = row * shape.stride, end = begin + shape.columns;
     if (addend == NULL) {
-      PF_VECTORIZE
+      PF_VECTORIZE_SHORT
       for (int64_t i = begin; i < end; ++i) {
         y[i] = activated(activation, multiply_add1(x[i] - affine.mean, affine.factor, affine.shift));
       }
     } else {
-      PF_VECTORIZE
+      PF_VECTORIZE_SHORT
       for (int64_t i = begin; i < end; ++i) {
         y[i] = activated(activation, multiply_add1(x[i] - affine.mean, affine.factor, affine.shift) + addend[i]);
       }
@@ -38,15 +39,19 @@ PF_INLINE void add_products_of_lanes(pf_activation activation, pf_affine affine,
                                      double_lanes *gradients, double_lanes *products) {
   const double_lanes wide = widen(passed_lanes(activation, affine, x, gradient));
   *gradients += wide;
-  *products += wide * (widen(x) - (double)affine.mean);
+  *products = multiply_add_wide(wide, widen(x) - (double)affine.mean, *products);
 }
 
-PF_INLINE void products_of_rows(pf_activation activation, pf_rows shape, pf_affine affine, const float *x,
-                                const float *y_gradient, pf_lane_sums *sums) {
+PF_INLINE void products_of_rows(pf_activation activation, pf_rows shape, int64_t ahead, pf_affine affine,
+                                const float *x, const float *y_gradient, pf_lane_sums *sums) {
   double_lanes gradients = load_sums(sums->lanes[0]), products = load_sums(sums->lanes[1]);
   for (int64_t row = 0; row < shape.rows; ++row, x += shape.stride, y_gradient += shape.stride) {
     int64_t i = 0;
     for (; i + reduction_lanes <= shape.columns; i += reduction_lanes) {
+      if (ahead != 0) {
+        __builtin_prefetch(x + i + ahead);
+        __builtin_prefetch(y_gradient + i + ahead);
+      }
       add_products_of_lanes(activation, affine, load_lanes(x + i, reduction_lanes, 0),
                             load_lanes(y_gradient + i, reduction_lanes, 0), &gradients, &products);
     }
@@ -61,11 +66,12 @@ PF_INLINE void products_of_rows(pf_activation activation, pf_rows shape, pf_affi
 }
 
 /// With what the activation passes on of y's gradient.
-PF_INLINE void differentiate_rows(pf_activation activation, pf_rows shape, pf_affine affine, const float *x,
-                                  const float *y_gradient, float *x_gradient) {
-  for (int64_t row = 0; row < shape.rows; ++row) {
+PF_INLINE void differentiate_rows(pf_activation activation, pf_rows shape, const pf_affine *affines,
+                                  int64_t affine_step, const float *x, const float *y_gradient, float *x_gradient) {
+  for (int64_t row = 0; row < shape.rows; ++row, affines += affine_step) {
+    const pf_affine affine = *affines;
     const int64_t begin = row * shape.stride, end = begin + shape.columns;
-    PF_VECTORIZE
+    PF_VECTORIZE_SHORT
     for (int64_t i = begin; i < end; ++i) {
       const float deviation = x[i] - affine.mean;
       float gradient = y_gradient[i];
@@ -79,18 +85,18 @@ PF_INLINE void differentiate_rows(pf_activation activation, pf_rows shape, pf_af
   }
 }
 
-#define PF_NORMALIZATION(activation)                                                                          \
-  static void rows_normalize_##activation(pf_rows shape, const pf_affine *affine, const float *x,             \
-                                          const float *addend, float *y) {                                    \
-    normalize_rows(pf_activation_##activation, shape, *affine, x, addend, y);                                 \
-  }                                                                                                           \
-  static void rows_products_##activation(pf_rows shape, const pf_affine *affine, const float *x,              \
-                                         const float *y_gradient, pf_lane_sums *sums) {                       \
-    products_of_rows(pf_activation_##activation, shape, *affine, x, y_gradient, sums);                        \
-  }                                                                                                           \
-  static void rows_normalize_backward_##activation(pf_rows shape, const pf_affine *affine, const float *x,    \
-                                                   const float *y_gradient, float *x_gradient) {              \
-    differentiate_rows(pf_activation_##activation, shape, *affine, x, y_gradient, x_gradient);                \
+#define PF_NORMALIZATION(activation)                                                                              \
+  static void rows_normalize_##activation(pf_rows shape, const pf_affine *affines, int64_t affine_step,           \
+                                          const float *x, const float *addend, float *y) {                        \
+    normalize_rows(pf_activation_##activation, shape, affines, affine_step, x, addend, y);                        \
+  }                                                                                                               \
+  static void rows_products_##activation(pf_rows shape, int64_t ahead, const pf_affine *affine, const float *x,   \
+                                         const float *y_gradient, pf_lane_sums *sums) {                           \
+    products_of_rows(pf_activation_##activation, shape, ahead, *affine, x, y_gradient, sums);                     \
+  }                                                                                                               \
+  static void rows_normalize_backward_##activation(pf_rows shape, const pf_affine *affines, int64_t affine_step,  \
+                                                   const float *x, const float *y_gradient, float *x_gradient) {  \
+    differentiate_rows(pf_activation_##activation, shape, affines, affine_step, x, y_gradient, x_gradient);       \
   }
 
 PF_NORMALIZATION(none)

@@ -56,7 +56,7 @@ typedef struct pf_pooling_plan {
   int64_t output_height, output_width;
 } pf_pooling_plan;
 
-// One stretch of a channel: `rows` runs of `columns` elements, `stride` elements from one run's start to the next's.
+// `rows` runs of `columns` elements, `stride` elements from one run's start to the next's.
 typedef struct pf_rows {
   int64_t rows, stride, columns;
 } pf_rows;
@@ -108,18 +108,21 @@ typedef struct pf_operation_kernels {
   void (*average_pool_backward)(const pf_pooling_plan *plan, const float *output_gradient, float *scratch,
                                 float *input_gradient);
 
-  // Batch normalisation: a stretch of one channel.
   double (*rows_sum)(pf_rows shape, const float *x);
+
+  // Batch normalisation. Sums are of one channel; other rows may be of as many channels, whose affines lie
+  // `affine_step` apart: 0 or 1.
   // adds x - origin and its square
   void (*rows_moments)(pf_rows shape, double origin, const float *x, pf_lane_sums *sums);
   // addend may be NULL
-  void (*rows_normalize[pf_activation_count])(pf_rows shape, const pf_affine *affine, const float *x,
-                                              const float *addend, float *y);
-  // adds y's gradient before the activation and its product with x - mean
-  void (*rows_products[pf_activation_count])(pf_rows shape, const pf_affine *affine, const float *x,
+  void (*rows_normalize[pf_activation_count])(pf_rows shape, const pf_affine *affines, int64_t affine_step,
+                                              const float *x, const float *addend, float *y);
+  // adds y's gradient before the activation and its product with x - mean; meanwhile fetches into the caches what
+  // lies `ahead` elements beyond
+  void (*rows_products[pf_activation_count])(pf_rows shape, int64_t ahead, const pf_affine *affine, const float *x,
                                              const float *y_gradient, pf_lane_sums *sums);
-  void (*rows_normalize_backward[pf_activation_count])(pf_rows shape, const pf_affine *affine, const float *x,
-                                                       const float *y_gradient, float *x_gradient);
+  void (*rows_normalize_backward[pf_activation_count])(pf_rows shape, const pf_affine *affines, int64_t affine_step,
+                                                       const float *x, const float *y_gradient, float *x_gradient);
 
   // Softmax and cross-entropy: whole rows.
   void (*softmax)(int64_t rows, int64_t columns, bool logarithm, const float *x, float *result);

@@ -6,6 +6,9 @@
 /// Iterations are independent: where operands may be the same array, they are read and written at the same index.
 #define PF_VECTORIZE _Pragma("clang loop vectorize(assume_safety)")
 
+/// The same for loops that may be as short as one vector: a longer step would leave them to the scalar remainder.
+#define PF_VECTORIZE_SHORT _Pragma("clang loop vectorize(assume_safety) interleave_count(1)")
+
 // Functions that take or return vectors wider than the instruction set's are all inlined: no calling convention
 // matters.
 #pragma clang diagnostic push
@@ -58,4 +61,5 @@ static const pf_operation_kernels operation_kernels = {
 };
 
 #undef PF_VECTORIZE
+#undef PF_VECTORIZE_SHORT
 #pragma clang diagnostic pop

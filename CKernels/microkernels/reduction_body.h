@@ -28,6 +28,15 @@ PF_INLINE float_lanes multiply_add_lanes(float_lanes a, float_lanes b, float_lan
 #endif
 }
 
+/// The same in double precision.
+PF_INLINE double_lanes multiply_add_wide(double_lanes a, double_lanes b, double_lanes c) {
+#if PF_FUSED
+  return __builtin_elementwise_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 PF_INLINE double sum_of_lanes(double_lanes lanes) {
   double sums[reduction_lanes];
   memcpy(sums, &lanes, sizeof sums);
@@ -70,13 +79,13 @@ static void rows_moments(pf_rows shape, double origin, const float *x, pf_lane_s
     for (; i + reduction_lanes <= shape.columns; i += reduction_lanes) {
       const double_lanes deviation = widen(load_lanes(x + i, reduction_lanes, 0)) - origin;
       deviations += deviation;
-      squares += deviation * deviation;
+      squares = multiply_add_wide(deviation, deviation, squares);
     }
     const int64_t rest = shape.columns - i;
     if (rest > 0) {
       const double_lanes deviation = widen(load_lanes(x + i, rest, (float)origin)) - origin;
       deviations += deviation;
-      squares += deviation * deviation;
+      squares = multiply_add_wide(deviation, deviation, squares);
     }
   }
   store_sums(sums->lanes[0], deviations);

@@ -45,7 +45,7 @@ static void softmax_backward(int64_t rows, int64_t columns, bool logarithm, cons
       const pf_affine nothing = {0};
       pf_lane_sums lanes = {0};
       double sums[2];
-      rows_products_none((pf_rows){1, columns, columns}, &nothing, result, result_gradient, &lanes);
+      rows_products_none((pf_rows){1, columns, columns}, 0, &nothing, result, result_gradient, &lanes);
       pf_sum_lanes(&lanes, sums);
       const float product = (float)sums[1];
       PF_VECTORIZE

@@ -2,8 +2,10 @@
 // order of the chunks. Mean and variance come from one pass, over deviations from the channel's first element: with n
 // elements, (mean - first)^2 is at most n times the variance, so that no more than n 2^-53 of it cancels.
 //
-// Memory is read in its own order, the planes of a few neighbouring channels of one image after those of another: a
-// channel by itself would jump from page to page, where the hardware's prefetch begins anew each time.
+// A single pass reads memory in its own order, the planes of neighbouring channels of one image after those of another:
+// a channel by itself would jump from page to page, where the hardware's prefetch begins anew each time. Two passes
+// take as few channels as fill the core's own cache, so that the second finds them there; the first fetches planes
+// ahead of itself, and the second begins where the first ended.
 
 #include <math.h>
 #include <string.h>
@@ -16,7 +18,9 @@ enum {
   narrow = 16,          // planes smaller than this are gathered before they are summed
   short_plane = 512,    // planes smaller than this are taken channel by channel: a call each would cost too much
   most_channels = 64,   // taken together
-  kept_bytes = 4 << 20  // that a thread may expect to find again in the caches from one pass to the next
+  kept_bytes = 512 << 10,  // that a thread may expect to find again in its cache from one pass to the next
+  ahead_elements = 1024,   // of a channel, that are fetched ahead where its planes are taken by themselves, about
+  most_rows_ahead = 4      // planes; more of them would fall into the same sets of the cache and displace each other
 };
 
 typedef struct normalization_work {
@@ -96,20 +100,28 @@ static void store_gradients(normalization_work *work, int64_t channel) {
   }
 }
 
-// MARK: Passes: rows of a channel
+// MARK: Passes: some rows
 
-typedef void (*rows_function)(const normalization_work *work, int64_t channel, pf_rows shape, const float *x,
-                              const float *y_gradient, pf_lane_sums *sums);
+/// Where rows begin: `offset` elements into the tensors; of which channel, and whether the next row is of the next one.
+typedef struct normalization_rows {
+  pf_rows shape;
+  int64_t offset, channel, channel_step;
+  int64_t ahead;  // elements to what the pass reads next, if the hardware doesn't guess it; else 0
+} normalization_rows;
 
-static void add_moments(const normalization_work *work, int64_t channel, pf_rows shape, const float *x,
+typedef void (*sum_function)(const normalization_work *work, const normalization_rows *rows, const float *x,
+                             const float *y_gradient, pf_lane_sums *sums);
+
+static void add_moments(const normalization_work *work, const normalization_rows *rows, const float *x,
                         const float *y_gradient, pf_lane_sums *sums) {
   (void)y_gradient;
-  work->kernels->rows_moments(shape, first_of_channel(work, channel), x, sums);
+  work->kernels->rows_moments(rows->shape, first_of_channel(work, rows->channel), x, sums);
 }
 
-static void add_products(const normalization_work *work, int64_t channel, pf_rows shape, const float *x,
+static void add_products(const normalization_work *work, const normalization_rows *rows, const float *x,
                          const float *y_gradient, pf_lane_sums *sums) {
-  work->kernels->rows_products[work->activation](shape, &work->affines[channel], x, y_gradient, sums);
+  work->kernels->rows_products[work->activation](rows->shape, rows->ahead, &work->affines[rows->channel], x,
+                                                 y_gradient, sums);
 }
 
 static pf_rows gather(pf_rows shape, const float *x, float *gathered) {
@@ -120,54 +132,51 @@ static pf_rows gather(pf_rows shape, const float *x, float *gathered) {
 }
 
 /// Calls `add` on rows, or on gathered pieces of them: one call a few elements would cost more than the sum.
-static void add_rows_of(rows_function add, const normalization_work *work, int64_t channel, pf_rows shape,
+static void add_rows_of(sum_function add, const normalization_work *work, const normalization_rows *rows,
                         const float *x, const float *y_gradient, pf_lane_sums *sums) {
+  const pf_rows shape = rows->shape;
   if (shape.columns >= narrow) {
-    add(work, channel, shape, x, y_gradient, sums);
+    add(work, rows, x, y_gradient, sums);
     return;
   }
-  const int64_t rows = gathered_elements / shape.columns;
-  for (int64_t row = 0; row < shape.rows; row += rows) {
+  const int64_t most = gathered_elements / shape.columns;
+  for (int64_t row = 0; row < shape.rows; row += most) {
     float gathered_x[gathered_elements], gathered_gradient[gathered_elements];
-    pf_rows piece = {pf_minimum_of(rows, shape.rows - row), shape.stride, shape.columns};
+    const pf_rows piece = {pf_minimum_of(most, shape.rows - row), shape.stride, shape.columns};
     if (y_gradient != NULL) gather(piece, y_gradient + row * shape.stride, gathered_gradient);
-    piece = gather(piece, x + row * shape.stride, gathered_x);
-    add(work, channel, piece, gathered_x, gathered_gradient, sums);
+    const normalization_rows gathered = {.shape = gather(piece, x + row * shape.stride, gathered_x),
+                                         .channel = rows->channel};
+    add(work, &gathered, gathered_x, gathered_gradient, sums);
   }
 }
 
-static void sum_moments(const normalization_work *work, int64_t channel, pf_rows shape, int64_t offset,
-                        pf_lane_sums *sums) {
-  add_rows_of(add_moments, work, channel, shape, work->x + offset, NULL, sums);
+static void sum_moments(const normalization_work *work, const normalization_rows *rows, pf_lane_sums *sums) {
+  add_rows_of(add_moments, work, rows, work->x + rows->offset, NULL, sums);
 }
 
-static void sum_products(const normalization_work *work, int64_t channel, pf_rows shape, int64_t offset,
-                         pf_lane_sums *sums) {
-  add_rows_of(add_products, work, channel, shape, work->x + offset, work->y_gradient + offset, sums);
+static void sum_products(const normalization_work *work, const normalization_rows *rows, pf_lane_sums *sums) {
+  add_rows_of(add_products, work, rows, work->x + rows->offset, work->y_gradient + rows->offset, sums);
 }
 
-static void normalize(const normalization_work *work, int64_t channel, pf_rows shape, int64_t offset,
-                      pf_lane_sums *sums) {
-  (void)sums;
-  const float *addend = work->addend == NULL ? NULL : work->addend + offset;
-  work->kernels->rows_normalize[work->activation](shape, &work->affines[channel], work->x + offset, addend,
-                                                  work->y + offset);
+static void normalize(const normalization_work *work, const normalization_rows *rows) {
+  const float *addend = work->addend == NULL ? NULL : work->addend + rows->offset;
+  work->kernels->rows_normalize[work->activation](rows->shape, &work->affines[rows->channel], rows->channel_step,
+                                                  work->x + rows->offset, addend, work->y + rows->offset);
 }
 
-static void differentiate(const normalization_work *work, int64_t channel, pf_rows shape, int64_t offset,
-                          pf_lane_sums *sums) {
-  (void)sums;
-  work->kernels->rows_normalize_backward[work->activation](shape, &work->affines[channel], work->x + offset,
-                                                           work->y_gradient + offset, work->y + offset);
+static void differentiate(const normalization_work *work, const normalization_rows *rows) {
+  work->kernels->rows_normalize_backward[work->activation](
+      rows->shape, &work->affines[rows->channel], rows->channel_step, work->x + rows->offset,
+      work->y_gradient + rows->offset, work->y + rows->offset);
 }
 
 // MARK: Order of the passes
 
 typedef struct normalization_pass {
-  /// Works on rows that begin `offset` elements into the tensors, adding to the channel's sums in this chunk.
-  void (*rows)(const normalization_work *work, int64_t channel, pf_rows shape, int64_t offset, pf_lane_sums *sums);
-  bool sums;
-  void (*channel)(normalization_work *work, int64_t channel);  // when all chunks are summed; NULL: nothing
+  /// One or the other: adds to a channel's sums in a chunk, or computes elements.
+  void (*sum)(const normalization_work *work, const normalization_rows *rows, pf_lane_sums *sums);
+  void (*compute)(const normalization_work *work, const normalization_rows *rows);
+  void (*channel)(normalization_work *work, int64_t channel);  // when all its chunks are summed
 } normalization_pass;
 
 typedef struct normalization_passes {
@@ -176,24 +185,60 @@ typedef struct normalization_passes {
   normalization_work *work;
 } normalization_passes;
 
-/// One pass over a chunk of some channels, most_channels at most.
-static void run_chunk(const normalization_work *work, const normalization_pass *pass, int64_t chunk, int64_t begin,
+typedef struct normalization_chunk {
+  int64_t first, rows;  // images
+} normalization_chunk;
+
+static normalization_chunk chunk_at(const normalization_work *work, int64_t chunk) {
+  const int64_t first = chunk * work->chunk_rows;
+  return (normalization_chunk){first, pf_minimum_of(work->chunk_rows, work->batch - first)};
+}
+
+/// Sums over a chunk of some channels, most_channels at most.
+static void sum_chunk(const normalization_work *work, const normalization_pass *pass, int64_t chunk, int64_t begin,
                       int64_t end) {
   pf_lane_sums sums[most_channels];
-  if (pass->sums) memset(sums, 0, (size_t)(end - begin) * sizeof *sums);
-  const int64_t first = chunk * work->chunk_rows, stride = work->channels * work->spatial;
-  const int64_t rows = pf_minimum_of(work->chunk_rows, work->batch - first);
-  const int64_t together = work->spatial < short_plane ? rows : 1;
-  for (int64_t row = 0; row < rows; row += together) {
+  memset(sums, 0, (size_t)(end - begin) * sizeof *sums);
+  const normalization_chunk images = chunk_at(work, chunk);
+  const int64_t stride = work->channels * work->spatial;
+  const bool by_channel = work->spatial < short_plane || end - begin == 1;
+  const int64_t rows = by_channel ? images.rows : 1;
+  const int64_t rows_ahead = pf_maximum_of(1, pf_minimum_of(most_rows_ahead, ahead_elements / work->spatial));
+  for (int64_t row = 0; row < images.rows; row += rows) {
     for (int64_t channel = begin; channel < end; ++channel) {
-      const int64_t offset = (first + row) * stride + channel * work->spatial;
-      pass->rows(work, channel, (pf_rows){together, stride, work->spatial}, offset, &sums[channel - begin]);
+      const normalization_rows of_channel = {.shape = {rows, stride, work->spatial},
+                                             .offset = (images.first + row) * stride + channel * work->spatial,
+                                             .channel = channel,
+                                             .ahead = by_channel ? rows_ahead * stride : 0};
+      pass->sum(work, &of_channel, &sums[channel - begin]);
     }
   }
-  if (!pass->sums) return;
   for (int64_t channel = begin; channel < end; ++channel) {
     pf_sum_lanes(&sums[channel - begin], work->partials[channel * work->chunks + chunk]);
   }
+}
+
+/// Computes the elements of some channels in a chunk, counted from the last: what an earlier pass read last may still
+/// be in the caches.
+static void compute_chunk(const normalization_work *work, const normalization_pass *pass, int64_t chunk,
+                          int64_t begin, int64_t end) {
+  const normalization_chunk images = chunk_at(work, work->chunks - 1 - chunk);
+  const int64_t stride = work->channels * work->spatial;
+  const int64_t last = (images.first + images.rows - 1) * stride + begin * work->spatial;
+  if (end - begin == 1) {
+    pass->compute(work, &(normalization_rows){
+                            .shape = {images.rows, -stride, work->spatial}, .offset = last, .channel = begin});
+    return;
+  }
+  for (int64_t row = 0; row < images.rows; ++row) {
+    pass->compute(work, &(normalization_rows){.shape = {end - begin, work->spatial, work->spatial},
+                                              .offset = last - row * stride, .channel = begin, .channel_step = 1});
+  }
+}
+
+static void run_chunk(const normalization_work *work, const normalization_pass *pass, int64_t chunk, int64_t begin,
+                      int64_t end) {
+  (pass->sum != NULL ? sum_chunk : compute_chunk)(work, pass, chunk, begin, end);
 }
 
 /// All passes over some channels, a group at a time: small enough to be found in the caches by the second pass.
@@ -288,7 +333,7 @@ pf_status pf_batch_normalization_statistics(const pf_context *context, const pf_
   PF_REQUIRE(x != NULL && mean != NULL && mean_remainder != NULL && variance != NULL, pf_error_null);
   work.x = x;
   work.mean = mean, work.mean_remainder = mean_remainder, work.variance = variance;
-  normalization_passes passes = {1, {{sum_moments, true, store_statistics}}, &work};
+  normalization_passes passes = {1, {{.sum = sum_moments, .channel = store_statistics}}, &work};
   return run(&settings, &passes);
 }
 
@@ -306,7 +351,7 @@ pf_status pf_batch_normalization_apply(const pf_context *context, const pf_batch
   work.activation = activation;
   work.x = x, work.addend = addend, work.scale = scale, work.shift = shift, work.y = y;
   work.given_mean = mean, work.given_remainder = mean_remainder, work.given_variance = variance;
-  normalization_passes passes = {1, {{normalize, false, NULL}}, &work};
+  normalization_passes passes = {1, {{.compute = normalize}}, &work};
   return run(&settings, &passes);
 }
 
@@ -334,7 +379,7 @@ pf_status pf_batch_normalization_backward(const pf_context *context, const pf_ba
   work.scale_mask = scale_gradient_mask, work.shift_mask = shift_gradient_mask;
   work.scale_gradient = scale_gradient, work.shift_gradient = shift_gradient;
   normalization_passes passes = {.work = &work};
-  if (sums) passes.passes[passes.count++] = (normalization_pass){sum_products, true, store_gradients};
-  if (x_gradient != NULL) passes.passes[passes.count++] = (normalization_pass){differentiate, false, NULL};
+  if (sums) passes.passes[passes.count++] = (normalization_pass){.sum = sum_products, .channel = store_gradients};
+  if (x_gradient != NULL) passes.passes[passes.count++] = (normalization_pass){.compute = differentiate};
   return run(&settings, &passes);
 }
