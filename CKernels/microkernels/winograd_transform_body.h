@@ -116,15 +116,15 @@ PF_INLINE int64_t strip_place(const int32_t m, const piece *p, int64_t t) {
 
 /// A vector of channels, or what is left of one.
 typedef struct channel_vector {
-  int64_t channels;
+  int64_t count;
   int64_t offset[PF_LANES];   // of each channel's plane, from that of channel 0
   int64_t nearest, farthest;  // offsets
 } channel_vector;
 
 PF_INLINE channel_vector channels_from(const pf_winograd_planes *planes, int64_t channel) {
   const int64_t left = planes->channels - channel;
-  channel_vector result = {.channels = left < PF_LANES ? left : PF_LANES, .nearest = INT64_MAX};
-  for (int64_t c = 0; c < result.channels; ++c) {
+  channel_vector result = {.count = left < PF_LANES ? left : PF_LANES, .nearest = INT64_MAX};
+  for (int64_t c = 0; c < result.count; ++c) {
     const int64_t offset = (planes->list == NULL ? channel + c : planes->list[channel + c]) * planes->stride;
     result.offset[c] = offset;
     if (offset < result.nearest) result.nearest = offset;
@@ -135,53 +135,56 @@ PF_INLINE channel_vector channels_from(const pf_winograd_planes *planes, int64_t
 
 /// Rows of a vector of channels at one range of PF_LANES columns.
 typedef struct row_reader {
-  int64_t channels;
-  const int64_t *offset;       // of each channel's plane
-  int64_t ahead;               // to the plane of the channel PF_LANES further on, about
-  const float *row[6];         // of the plane at offset 0, at the first column; zeros where there is none
-  int64_t exists[6];           // all bits, or 0 where there is none
-  integers inside;             // by column: whether it lies in the planes
+  const pf_winograd_planes *planes;
+  const channel_vector *channels;
+  int64_t place, pitch;  // of row 0 of the plane at offset 0, in the tensor; to the next row
+  int64_t ahead;         // to the plane of the channel PF_LANES further on, about
+  integers inside[6];    // by row and column: whether it lies in the planes; unless all do
   enum { reads_whole, reads_masked, reads_careful } kind;
 } row_reader;
 
-/// Whether every column lies in the planes; else, whether the tensor goes on around them, so that what lies outside can
-/// be read and dropped; else neither.
+/// Whether all rows and columns lie in the planes; else, whether the tensor goes on around them, so that what lies
+/// outside can be read and dropped; else neither.
 PF_INLINE row_reader read_rows(const int32_t rows, const pf_winograd_planes *planes, const channel_vector *channels,
                                int64_t y, int64_t x) {
-  static const float zeros[PF_LANES];
-  row_reader reader = {.channels = channels->channels, .offset = channels->offset, .ahead = PF_LANES * planes->stride};
-  int64_t lowest = planes->count, highest = 0;
-  PF_UNROLL for (int32_t i = 0; i < rows; ++i) {
-    const int64_t line = y + i * planes->step_y, place = planes->first + line * planes->width + x;
-    const bool inside = line >= 0 && line < planes->height;
-    reader.row[i] = inside ? planes->tensor + place : zeros;
-    reader.exists[i] = inside ? -1 : 0;
-    if (inside && place < lowest) lowest = place;
-    if (inside && place > highest) highest = place;
-  }
-  for (int32_t i = 0; i < PF_LANES; ++i) reader.inside[i] = x + i >= 0 && x + i < planes->width ? -1 : 0;
-  if (x >= 0 && x + PF_LANES <= planes->width) {
+  row_reader reader = {
+      .planes = planes,
+      .channels = channels,
+      .place = planes->first + y * planes->width + x,
+      .pitch = planes->step_y * planes->width,
+      .ahead = PF_LANES * planes->stride,
+  };
+  const int64_t last = y + (rows - 1) * planes->step_y;
+  if (y >= 0 && last < planes->height && x >= 0 && x + PF_LANES <= planes->width) {
     reader.kind = reads_whole;
-  } else {
-    const bool goes_on = lowest + channels->nearest >= 0 && highest + channels->farthest + PF_LANES <= planes->count;
-    reader.kind = goes_on ? reads_masked : reads_careful;
+    return reader;
   }
+  integers columns;
+  for (int32_t i = 0; i < PF_LANES; ++i) columns[i] = x + i >= 0 && x + i < planes->width ? -1 : 0;
+  PF_UNROLL for (int32_t i = 0; i < rows; ++i) {
+    const int64_t line = y + i * planes->step_y;
+    reader.inside[i] = line >= 0 && line < planes->height ? columns : (integers)0;
+  }
+  const bool goes_on = reader.place + channels->nearest >= 0 &&
+                       reader.place + (rows - 1) * reader.pitch + channels->farthest + PF_LANES <= planes->count;
+  reader.kind = goes_on ? reads_masked : reads_careful;
   return reader;
 }
 
-/// Row i of channel c; `kind` is the reader's.
-PF_INLINE vector read_row(const row_reader *reader, const int32_t kind, int32_t i, int64_t c) {
-  const float *row = reader->row[i] + (reader->offset[c] & reader->exists[i]);
-  if (kind == reads_careful) {
+/// Row i of channel c; `kind` is the reader's. `fresh`: the row of tiles above hasn't read it.
+PF_INLINE vector read_row(const row_reader *reader, const int32_t kind, const int32_t i, int64_t c, bool fresh) {
+  const float *tensor = reader->planes->tensor;
+  const int64_t place = reader->place + reader->channels->offset[c] + i * reader->pitch;
+  if (kind == reads_careful && (place < 0 || place + PF_LANES > reader->planes->count)) {
     vector lanes = broadcast(0);
     for (int32_t j = 0; j < PF_LANES; ++j) {
-      if (reader->inside[j]) lanes[j] = reader->exists[i] ? row[j] : 0;
+      if (reader->inside[i][j]) lanes[j] = tensor[place + j];
     }
     return lanes;
   }
   // The next channels' rows are far from what a hardware prefetcher expects.
-  __builtin_prefetch(row + (reader->ahead & reader->exists[i]), 0, 2);
-  return kind == reads_whole ? load(row) : reader->inside ? load(row) : broadcast(0);
+  if (fresh && kind != reads_careful) __builtin_prefetch(tensor + place + reader->ahead, 0, 2);
+  return kind == reads_whole ? load(tensor + place) : reader->inside[i] ? load(tensor + place) : broadcast(0);
 }
 
 // MARK: Input
@@ -189,13 +192,13 @@ PF_INLINE vector read_row(const row_reader *reader, const int32_t kind, int32_t 
 /// For PF_LANES columns: the vertical transform with a lane a column, then lanes become channels.
 PF_INLINE void input_columns(const int32_t m, const row_reader *reader, const int32_t kind, float *strip) {
   float rows[6][PF_LANES][PF_LANES] __attribute__((aligned(64)));
-  for (int64_t c = 0; c < reader->channels; ++c) {
+  for (int64_t c = 0; c < reader->channels->count; ++c) {
     vector d[6], v[6];
-    PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) d[i] = read_row(reader, kind, i, c);
+    PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) d[i] = read_row(reader, kind, i, c, i >= 2);
     winograd_input(m, d, v);
     PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) store(rows[i][c], v[i]);
   }
-  for (int64_t c = reader->channels; c < PF_LANES; ++c) {
+  for (int64_t c = reader->channels->count; c < PF_LANES; ++c) {
     PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) store(rows[i][c], broadcast(0));
   }
   for (int32_t i = 0; i < m + 2; ++i) {
@@ -209,6 +212,7 @@ PF_INLINE void input_columns(const int32_t m, const row_reader *reader, const in
 PF_INLINE void transform_input(const int32_t m, const int64_t step_x, const pf_winograd_planes *planes, int64_t y,
                                int64_t x, int64_t first, int64_t tiles, const pf_winograd_tiles *result) {
   float strip[6 * strip_row] __attribute__((aligned(64)));
+  const int64_t point_stride = result->point_stride;
   float *data = result->data;
   while (tiles > 0) {
     const piece p = next_piece(m, m + 2, step_x, first, tiles);
@@ -234,7 +238,7 @@ PF_INLINE void transform_input(const int32_t m, const int64_t step_x, const pf_w
           const float *row = place + i * strip_row;
           PF_UNROLL for (int32_t j = 0; j < m + 2; ++j) d[j] = load(row + j * p.phases * PF_LANES);
           winograd_input(m, d, v);
-          PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, point += result->point_stride) store(point, v[j]);
+          PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, point += point_stride) store(point, v[j]);
         }
       }
     }
@@ -250,11 +254,11 @@ PF_INLINE void transform_input(const int32_t m, const int64_t step_x, const pf_w
 PF_INLINE void gradient_columns(const int32_t m, const row_reader *reader, const int32_t kind, float *strip) {
   for (int32_t i = 0; i < m; ++i) {
     vector square[PF_LANES];
-    if (reader->channels == PF_LANES && kind != reads_careful) {
-      PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = read_row(reader, kind, i, c);
+    if (reader->channels->count == PF_LANES && kind != reads_careful) {
+      PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = read_row(reader, kind, i, c, true);
     } else {
       float rows[PF_LANES][PF_LANES] __attribute__((aligned(64))) = {{0}};
-      for (int64_t c = 0; c < reader->channels; ++c) store(rows[c], read_row(reader, kind, i, c));
+      for (int64_t c = 0; c < reader->channels->count; ++c) store(rows[c], read_row(reader, kind, i, c, true));
       PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = load(rows[c]);
     }
     transpose(square);
@@ -266,6 +270,7 @@ PF_INLINE void transform_output_gradient(const int32_t m, const int64_t step_x, 
                                          int64_t y, int64_t x, int64_t first, int64_t tiles,
                                          const pf_winograd_tiles *result) {
   float strip[4 * strip_row] __attribute__((aligned(64)));
+  const int64_t point_stride = result->point_stride;
   float *data = result->data;
   while (tiles > 0) {
     const piece p = next_piece(m, m, step_x, first, tiles);
@@ -296,7 +301,7 @@ PF_INLINE void transform_output_gradient(const int32_t m, const int64_t step_x, 
           vector d[4], z[6];
           PF_UNROLL for (int32_t j = 0; j < m; ++j) d[j] = columns[j][i];
           winograd_output_gradient(m, d, z);
-          PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, point += result->point_stride) store(point, z[j]);
+          PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, point += point_stride) store(point, z[j]);
         }
       }
     }
