@@ -19,7 +19,8 @@
 #include "convolution/winograd.h"
 
 enum {
-  block_tiles = 56,
+  block_tiles = 56,         // by chunk
+  most_block_tiles = 112,   // where tiles come first
   // Tiles that make a chunk, and the most chunks.
   chunk_tiles = 256,
   most_chunks = 8,
@@ -27,9 +28,12 @@ enum {
   many_groups = 8,
   // Floats of a chunk's sums up to which chunks have their own.
   private_sums = 700 << 10,
-  // Floats of all transformed tiles at a time, when these come first, and channels that are transformed at a time.
+  // Floats of all transformed tiles at a time, when these come first: few, that stay in a third-level cache, if the
+  // sums of all weights have room beside them; else many, because each batch reads and writes these sums.
+  cached_tiles = 2 << 20,
+  cached_sums = 3 << 20,
   shared_tiles = 16 << 20,
-  transform_channels = 64,
+  transform_channels = 64,  // transformed at a time
   // By point: from how many tiles on, and floats of the sums that stay in a thread's cache.
   point_tiles = 192,
   point_sums = 64 << 10,
@@ -101,9 +105,9 @@ static void plan(const pf_settings *settings, const pf_convolution2d *p, int32_t
   } else {
     const int64_t rows = pf_winograd_point_stride(g->all_channels) +
                          pf_winograd_point_stride(pf_round_up(g->all_outputs, g->lanes));
-    const int64_t affordable = shared_tiles / (points * rows * p->groups);
-    g->batch_tiles =
-        pf_minimum_of(pf_maximum_of(affordable / block_tiles, 1) * block_tiles, pf_maximum_of(tiles, 1));
+    const int64_t floats = all_sums * p->groups <= cached_sums ? cached_tiles : shared_tiles;
+    const int64_t affordable = pf_maximum_of(floats / (points * rows * p->groups), block_tiles);
+    g->batch_tiles = pf_ceiling_divide(tiles, pf_ceiling_divide(tiles, affordable));
     g->sharing = tiles >= point_tiles ? by_point : by_weights;
     if (g->sharing == by_point) {
       g->item_blocks = pf_maximum_of(1, point_sums / (g->channels * g->output_width));
@@ -367,8 +371,9 @@ static void sum_tiles(const run *r, int64_t group, int64_t output_item, int64_t 
   const int64_t first_block = output_item * g->item_blocks;
   const int64_t blocks = pf_minimum_of(g->item_blocks, g->output_blocks - first_block);
   float *tiles = r->tiles + group * (g->input_floats + g->gradient_floats);
-  for (int64_t tile = 0; tile < r->batch; tile += block_tiles) {
-    const int64_t count = pf_minimum_of(block_tiles, r->batch - tile);
+  const int64_t step = pf_ceiling_divide(r->batch, pf_ceiling_divide(r->batch, most_block_tiles));
+  for (int64_t tile = 0; tile < r->batch; tile += step) {
+    const int64_t count = pf_minimum_of(step, r->batch - tile);
     const pf_winograd_tiles input =
         input_tiles(g, tiles + point * g->input_stride + tile * g->input_row + channel);
     for (int64_t i = 0; i < blocks; ++i) {

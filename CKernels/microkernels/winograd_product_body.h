@@ -27,18 +27,26 @@ PF_INLINE void product(const int32_t rows, const int32_t vectors, int64_t channe
   }
 }
 
-/// One register tile of `multiply_transposed`: `rows` channels x `vectors` vectors of outputs.
+/// One register tile of `multiply_transposed`: `rows` channels x `vectors` vectors of outputs. Hardware prefetchers
+/// make little of the strides, so this asks for what comes next, `ahead` of the operands, and for the sums it adds to.
 PF_INLINE void product_transposed(const int32_t rows, const int32_t vectors, int64_t tiles, const float *input,
-                                  int64_t input_stride, const float *gradient, int64_t gradient_stride, float *result,
-                                  bool accumulate) {
+                                  int64_t input_stride, int64_t input_ahead, const float *gradient,
+                                  int64_t gradient_stride, int64_t gradient_ahead, float *result, bool accumulate) {
   const int64_t width = vectors * PF_LANES;
   vector sum[PF_TILE_ROWS][PF_TILE_VECTORS];
   PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
-    PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = broadcast(0);
+    PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {
+      __builtin_prefetch(result + r * width + v * PF_LANES, 1, 3);
+      sum[r][v] = broadcast(0);
+    }
   }
   for (int64_t t = 0; t < tiles; ++t, input += input_stride, gradient += gradient_stride) {
+    __builtin_prefetch(input + input_ahead, 0, 2);
     vector x[PF_TILE_VECTORS];
-    PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = load(gradient + v * PF_LANES);
+    PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {
+      __builtin_prefetch(gradient + gradient_ahead + v * PF_LANES, 0, 2);
+      x[v] = load(gradient + v * PF_LANES);
+    }
     PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
       const vector y = broadcast(input[r]);
       PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = multiply_add(x[v], y, sum[r][v]);
@@ -122,6 +130,9 @@ static void multiply_transposed(int64_t points, int64_t tiles, int64_t channels,
                                 const pf_winograd_tiles *gradient, const pf_winograd_block *result, bool accumulate) {
   const int64_t vectors = result->width / PF_LANES;
   const int64_t pieces = (channels + PF_TILE_ROWS - 1) / PF_TILE_ROWS;
+  // The next point comes next, or after a single one, the next tiles.
+  const int64_t input_ahead = points == 1 ? tiles * input->tile_stride : input->point_stride;
+  const int64_t gradient_ahead = points == 1 ? tiles * gradient->tile_stride : gradient->point_stride;
   for (int64_t p = 0; p < points; ++p) {
     const float *point_gradient = gradient->data + p * gradient->point_stride;
     for (int64_t piece = 0, c = 0; piece < pieces; ++piece) {
@@ -130,8 +141,8 @@ static void multiply_transposed(int64_t points, int64_t tiles, int64_t channels,
       float *point_result = result->data + p * result->point_stride + c * result->width;
       c += rows;
 #define PF_PRODUCT(vectors)                                                                                        \
-  PF_WITH_ROWS(product_transposed, rows, vectors, tiles, point_input, input->tile_stride, point_gradient,          \
-               gradient->tile_stride, point_result, accumulate)
+  PF_WITH_ROWS(product_transposed, rows, vectors, tiles, point_input, input->tile_stride, input_ahead,             \
+               point_gradient, gradient->tile_stride, gradient_ahead, point_result, accumulate)
       if (vectors == 1) {
         PF_PRODUCT(1)
       } else if (vectors == 2) {
