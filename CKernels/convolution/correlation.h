@@ -46,7 +46,6 @@ typedef struct pf_correlation_plan {
   int64_t most_segments, most_column_tiles;  // of a block
   int32_t parts;                             // of the threads
   // Of correlation_planes.c
-  bool strips;       // tiles are strips of the frame that pass over the ends of rows, not rows
   int64_t row_step;  // rows from one to the next of a tile that shares taps; 0: nothing is shared
   int64_t staged;    // floats of a result that waits to be scattered
 

@@ -7,9 +7,6 @@ enum {
   planes_budget = 8 << 10,   // floats of a block's frame: a first-level cache's worth
 };
 
-/// The costs below count vectors of one tap. Each loads a vector across cache lines where tap rows share none.
-static const double shared_cost = 1, single_cost = 1.7, scattered_cost = 8;
-
 static int64_t balanced(int64_t extent, int64_t most) {
   return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
 }
@@ -32,56 +29,34 @@ bool pf_correlation_planes_suit(const pf_correlation_plan *plan) {
   return !plan->in_place && plan->inner > 0 && plan->problem.outputs <= most_outputs;
 }
 
-/// Vectors of an image's plane, weighed by their costs, when rows are cut into vectors; and when a frame's rows aren't.
-static double row_cost(const pf_correlation_plan *plan, bool shared) {
-  const pf_frame *frame = &plan->frame;
-  const double vectors = (double)(frame->y.grid * pf_ceiling_divide(frame->x.grid, plan->kernels->lanes));
-  return vectors * (double)plan->inner * (shared ? shared_cost : single_cost);
-}
-
-static double strip_cost(const pf_correlation_plan *plan) {
-  const double points = (double)plan->frame.image_pitch / (double)plan->kernels->lanes;
-  return points * (double)plan->inner * single_cost + (double)plan->frame.y.grid * scattered_cost;
-}
-
 void pf_correlation_planes_prepare(const pf_settings *settings, pf_correlation_plan *plan) {
   const pf_correlation *p = &plan->problem;
   pf_frame *frame = &plan->frame;
-  const int64_t lanes = plan->kernels->lanes, strip = lanes * pf_most_plane_rows;
-  const int64_t width = frame->x.grid, height = frame->y.grid, images = pf_maximum_of(p->images, 1);
+  const int64_t lanes = plan->kernels->lanes, width = frame->x.grid, height = frame->y.grid;
   plan->row_step = shared_step(frame);
 
-  pf_frame_shape(frame, 2, height, width, strip);
-  const int64_t affordable = planes_budget / pf_maximum_of(1, p->channels * frame->channel_stride / 2);
-  plan->strips = affordable > 0 && strip_cost(plan) < row_cost(plan, plan->row_step > 0);
-  if (plan->strips) {
-    plan->row_step = 0;
-    pf_frame_shape(frame, balanced(images, affordable), height, width, strip);
-  } else {
-    int64_t columns = width;
+  int64_t columns = width;
+  pf_frame_shape(frame, 1, 1, columns, lanes);
+  while (p->channels * frame->channel_stride > planes_budget && columns > 4 * lanes) {
+    columns = pf_round_up(pf_ceiling_divide(columns, 2), lanes);
     pf_frame_shape(frame, 1, 1, columns, lanes);
-    while (p->channels * frame->channel_stride > planes_budget && columns > 4 * lanes) {
-      columns = pf_round_up(pf_ceiling_divide(columns, 2), lanes);
-      pf_frame_shape(frame, 1, 1, columns, lanes);
-    }
-    const int64_t single = p->channels * frame->channel_stride;
-    // Whole tiles of rows even where the frame outgrows the budget: rows that two blocks read are copied twice.
-    const int64_t fewest = 2 * pf_most_plane_rows * pf_maximum_of(plan->row_step, 1);
-    const int64_t row = p->channels * frame->y_taps.phases * frame->x_taps.phases * frame->pitch;
-    const int64_t rows = pf_maximum_of(fewest, 1 + (planes_budget - single) / row);
-    pf_frame_shape(frame, 1, balanced(height, pf_minimum_of(rows, height)), columns, lanes);
   }
+  const int64_t single = p->channels * frame->channel_stride;
+  // Whole tiles of rows even where the frame outgrows the budget: rows that two blocks read are copied twice.
+  const int64_t fewest = 2 * pf_most_plane_rows * pf_maximum_of(plan->row_step, 1);
+  const int64_t row = p->channels * frame->y_taps.phases * frame->x_taps.phases * frame->pitch;
+  const int64_t rows = pf_maximum_of(fewest, 1 + (planes_budget - single) / row);
+  pf_frame_shape(frame, 1, balanced(height, pf_minimum_of(rows, height)), columns, lanes);
 
-  plan->blocks_images = pf_ceiling_divide(p->images, frame->most.images);
+  plan->blocks_images = p->images;
   plan->blocks_y = pf_ceiling_divide(height, frame->most.rows);
   plan->blocks_x = pf_ceiling_divide(width, frame->most.columns);
   const int64_t items = plan->blocks_images * plan->blocks_y * plan->blocks_x * p->groups;
-  const double points = (double)(frame->most.images * frame->most.rows * frame->most.columns);
+  const double points = (double)(frame->most.rows * frame->most.columns);
   plan->parts = pf_parallel_parts(settings, items, points * (2.0 * (double)(plan->inner * p->outputs) + 8));
 
-  // A block's result before it is scattered: a strip of the frame, or one tile of rows.
-  const int64_t span = pf_round_up(pf_frame_span(frame, &frame->most), strip);
-  plan->staged = plan->strips ? span : pf_most_plane_rows * pf_round_up(frame->most.columns, lanes);
+  // A tile of rows before it is scattered.
+  plan->staged = pf_most_plane_rows * pf_round_up(frame->most.columns, lanes);
   const int64_t floats = p->channels * frame->channel_stride + plan->staged + plan->inner;
   plan->scratch_bytes = pf_aligned_bytes(floats * (int64_t)sizeof(float));
   const int64_t shared = plan->inner * (int64_t)(sizeof(pf_tap_run) + sizeof(int64_t));
@@ -154,24 +129,6 @@ static void run_rows(const run_state *state, const pf_block *block, const float 
   }
 }
 
-/// One result channel of whole images, in strips of the frame that pass over the ends of rows.
-static void run_strips(const run_state *state, const pf_block *block, const float *frame, const float *weight,
-                       float bias, float *staged, float *result) {
-  const pf_correlation_plan *plan = state->plan;
-  const pf_correlation *p = &plan->problem;
-  const int64_t lanes = plan->kernels->lanes, vectors = pf_ceiling_divide(pf_frame_span(&plan->frame, block), lanes);
-  const int64_t strips = pf_ceiling_divide(vectors, pf_most_plane_rows);
-  for (int64_t s = 0; s < strips; ++s) {
-    const int64_t begin = pf_piece_begin(vectors, s, strips), rows = pf_piece_begin(vectors, s + 1, strips) - begin;
-    plan->kernels->plane[rows](state->run_count, state->runs, weight, frame + begin * lanes, lanes, lanes, bias,
-                               staged + begin * lanes, lanes, false, state->activation);
-  }
-  for (int64_t i = 0; i < block->images; ++i) {
-    plan->kernels->scatter_rows(block->rows, block->columns, staged + i * plan->frame.image_pitch, plan->frame.pitch,
-                                result + i * p->result_image, p->result_y, p->result_x, state->accumulate);
-  }
-}
-
 /// Items: rows and columns of blocks, in each the groups, in each the images.
 static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run_state *state = argument;
@@ -180,16 +137,14 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
   float *frame = (float *)(state->scratch + part * plan->scratch_bytes);
   float *staged = frame + p->channels * plan->frame.channel_stride, *weights = staged + plan->staged;
   const int64_t source_plane = p->y.source * p->x.source, parts = plan->blocks_y * plan->blocks_x;
-  int64_t place_before = -1, images_before = 0;
+  int64_t place_before = -1;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item % plan->blocks_images, group = item / plan->blocks_images % p->groups;
     const int64_t place = item / plan->blocks_images / p->groups;
     const pf_block block = pf_frame_block(&plan->frame, p->images, image * parts + place);
-    const bool zeroed = place == place_before && block.images == images_before;
     pf_frame_fill(&plan->frame, plan->kernels, &block, p->channels, state->source + group * p->channels * source_plane,
-                  p->groups * p->channels * source_plane, zeroed, frame);
+                  p->groups * p->channels * source_plane, place == place_before, frame);
     place_before = place;
-    images_before = block.images;
     for (int64_t o = 0; o < p->outputs; ++o) {
       const int64_t channel = group * p->outputs + o;
       const float *weight = state->weight + group * p->weight_group + o * p->weight_output;
@@ -197,10 +152,6 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
       const float bias = state->bias == NULL ? 0 : state->bias[channel];
       float *result = state->result + block.image * p->result_image + channel * p->result_plane + p->result_first +
                       block.row * p->result_y + block.column * p->result_x;
-      if (plan->strips) {
-        run_strips(state, &block, frame, weights, bias, staged, result);
-        continue;
-      }
       const int64_t step = pf_maximum_of(plan->row_step, 1);
       for (int64_t first = 0; first < pf_minimum_of(step, block.rows); ++first) {
         const int64_t count = (block.rows - first - 1) / step + 1;
