@@ -53,7 +53,8 @@ static void fill_gradient_row(const pf_dot_plan *plan, const pf_block *block, co
     float *image = row + i * frame->image_pitch;
     const int64_t rest = plan->row_stride - plan->lead - i * frame->image_pitch;
     const int64_t end = i + 1 < block->images ? frame->image_pitch : rest;
-    plan->kernels->copy_rows(block->rows, block->columns, frame->pitch, source, width, 1, image, frame->pitch);
+    const pf_row_phase columns = {.count = block->columns};
+    plan->kernels->copy_rows(block->rows, 1, &columns, frame->pitch, source, width, 1, image, frame->pitch);
     memset(image + block->rows * frame->pitch, 0, (size_t)(end - block->rows * frame->pitch) * sizeof(float));
   }
 }

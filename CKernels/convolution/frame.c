@@ -120,18 +120,22 @@ int64_t pf_frame_span(const pf_frame *frame, const pf_block *block) {
   return (block->images - 1) * frame->image_pitch + (block->rows - 1) * frame->pitch + block->columns;
 }
 
-/// How the rows of a phase are copied.
+/// How rows are copied: of one phase of the columns, or of all of them together.
 typedef struct row_copy {
-  int64_t rows;       // of the source
+  int64_t rows;       // of the source, in the phase
   int64_t first_row;  // of them
-  int64_t columns;    // to copy
-  int64_t skip;       // zeros in front of them
+  int64_t skip;       // zeros in front of what is copied
   int64_t offset;     // of the first one in the source plane
-  bool zeroed;        // whether the zeros are there already
+  int64_t phase_count;
+  pf_row_phase phases[pf_most_row_phases];
+  bool zeroed;  // whether the zeros are there already
 } row_copy;
 
 static void fill_zeros(int64_t count, const row_copy *copy, float *result) {
-  if (count > 0 && !copy->zeroed) memset(result, 0, (size_t)count * sizeof(float));
+  if (count <= 0 || copy->zeroed) return;
+  for (int64_t i = 0; i < copy->phase_count; ++i) {
+    memset(result + copy->phases[i].result, 0, (size_t)count * sizeof(float));
+  }
 }
 
 /// Copies the frame rows whose positions in their phase run from `begin` up to `end`, to `result`.
@@ -146,17 +150,17 @@ static void fill_rows(const pf_frame *frame, const pf_kernels *kernels, const fl
     // With one row there is no next one, and the stride may be anything.
     const int64_t source_pitch = last - first > 1 ? frame->x.source * frame->y.step : 0;
     const int64_t source_row = first * frame->y.step + copy->first_row;
-    if (copy->skip > 0 && !copy->zeroed) {
-      for (int64_t r = 0; r < last - first; ++r) memset(row + r * pitch, 0, (size_t)copy->skip * sizeof(float));
+    if (copy->skip > 0) {
+      for (int64_t r = 0; r < last - first; ++r) fill_zeros(copy->skip, copy, row + r * pitch);
     }
-    kernels->copy_rows(last - first, copy->columns, pitch - copy->skip,
+    kernels->copy_rows(last - first, copy->phase_count, copy->phases, pitch - copy->skip,
                        source + source_row * frame->x.source + copy->offset, source_pitch, frame->x.step,
                        row + copy->skip, pitch);
   }
   fill_zeros((end - last) * pitch, copy, result + (last - begin) * pitch);
 }
 
-/// Copies one image's rows of one phase plane to `result`; returns where the next image's go.
+/// Copies one image's rows to `result`; returns where the next image's go.
 static float *fill_image(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, bool leading,
                          const float *source, const row_copy *copy, float *result) {
   const int64_t pitch = frame->pitch;
@@ -174,24 +178,40 @@ static float *fill_image(const pf_frame *frame, const pf_kernels *kernels, const
   return result + (end - begin) * pitch;
 }
 
+/// How the rows of phase `py` of the rows and `count` phases of the columns, from `px` on, are copied.
+static row_copy copy_of(const pf_frame *frame, int64_t first_column, int64_t py, int64_t px, int64_t count) {
+  row_copy copy = {
+      .rows = phase_extent(&frame->y, py),
+      .first_row = remainder_of(&frame->y, py),
+      .skip = pf_minimum_of(frame->pitch, pf_maximum_of(0, -first_column)),
+      .phase_count = count,
+  };
+  const int64_t from = first_column + copy.skip;
+  copy.offset = from * frame->x.step;
+  for (int64_t i = 0; i < count; ++i) {
+    int64_t available = phase_extent(&frame->x, px + i);
+    if (frame->shared_x) available = pf_minimum_of(available, frame->x_taps.valid);
+    copy.phases[i] = (pf_row_phase){
+        .first = remainder_of(&frame->x, px + i),
+        .count = pf_maximum_of(0, pf_minimum_of(available, first_column + frame->pitch) - from),
+        .result = i * frame->plane,
+    };
+  }
+  return copy;
+}
+
 void pf_frame_fill(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, int64_t channels,
                    const float *source, int64_t source_image_stride, bool zeroed, float *buffer) {
   const int64_t source_plane = frame->y.source * frame->x.source;
   const int64_t lead = frame->shared_x ? -frame->origin_x : 0;
   const int64_t first_column = frame->shared_x ? 0 : block->column + frame->origin_x;  // of a stored row
   const int64_t phases_x = frame->x_taps.phases, phases = frame->y_taps.phases * phases_x;
-  for (int64_t c = 0; c < channels; ++c) {
-    // A channel's phases one after the other: they read the same cache lines.
-    for (int64_t phase = 0; phase < phases; ++phase) {
-      const int64_t px = phase % phases_x;
-      int64_t available = phase_extent(&frame->x, px);
-      if (frame->shared_x) available = pf_minimum_of(available, frame->x_taps.valid);
-      row_copy copy = {.skip = pf_minimum_of(frame->pitch, pf_maximum_of(0, -first_column)), .zeroed = zeroed};
-      const int64_t from = first_column + copy.skip;
-      copy.columns = pf_maximum_of(0, pf_minimum_of(available, first_column + frame->pitch) - from);
-      copy.offset = from * frame->x.step + remainder_of(&frame->x, px);
-      copy.rows = phase_extent(&frame->y, phase / phases_x);
-      copy.first_row = remainder_of(&frame->y, phase / phases_x);
+  const bool together = phases_x == frame->x.step && (phases_x == 2 || phases_x == 4);
+  const int64_t count = together ? phases_x : 1;
+  for (int64_t phase = 0; phase < phases; phase += count) {
+    row_copy copy = copy_of(frame, first_column, phase / phases_x, phase % phases_x, count);
+    copy.zeroed = zeroed;
+    for (int64_t c = 0; c < channels; ++c) {
       float *plane = buffer + c * frame->channel_stride + phase * frame->plane;
       fill_zeros(lead, &copy, plane);
       float *row = plane + lead;

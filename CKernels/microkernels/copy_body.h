@@ -29,26 +29,54 @@ PF_INLINE void copy_zeros(int64_t count, float *result) {
   for (int64_t i = 0; i < count; ++i) result[i] = 0;
 }
 
-/// PF_LANES elements `step` apart: 1, 2 or 4. Reads PF_LANES * step.
-PF_INLINE vector load_apart(const int32_t step, const float *source) {
-  if (step == 1) return load(source);
-  const vector low = even_lanes(load(source), load(source + PF_LANES));
-  if (step == 2) return low;
-  return even_lanes(low, even_lanes(load(source + 2 * PF_LANES), load(source + 3 * PF_LANES)));
+/// PF_LANES elements `step` apart, 1, 2 or 4, from each of the first `step` on. Reads PF_LANES * step.
+PF_INLINE void load_apart(const int32_t step, const float *source, vector x[pf_most_row_phases]) {
+  x[0] = load(source);
+  if (step == 1) return;
+  const vector y = load(source + PF_LANES), even = even_lanes(x[0], y), odd = odd_lanes(x[0], y);
+  x[0] = even;
+  x[1] = odd;
+  if (step == 2) return;
+  const vector z = load(source + 2 * PF_LANES), w = load(source + 3 * PF_LANES);
+  x[0] = even_lanes(even, even_lanes(z, w));
+  x[1] = even_lanes(odd, odd_lanes(z, w));
+  x[2] = odd_lanes(even, even_lanes(z, w));
+  x[3] = odd_lanes(odd, odd_lanes(z, w));
 }
 
-/// Rows of copy_rows, in whole vectors: what is written behind a row is overwritten by the next ones.
-PF_INLINE void copy_whole_rows(const int32_t step, int64_t rows, int64_t count, int64_t width, const float *source,
-                               int64_t source_pitch, float *result, int64_t result_pitch) {
-  const int64_t last = (count - 1) / PF_LANES * PF_LANES;  // where the last vector begins
-  integers used;
-  PF_UNROLL for (int32_t i = 0; i < PF_LANES; ++i) used[i] = last + i < count ? -1 : 0;
+/// Rows of copy_rows, in whole vectors: what is written behind a row is overwritten by the next ones. With `all` of as
+/// many phases as `step`, else of one.
+PF_INLINE void copy_whole_rows(const int32_t step, const bool all, int64_t rows, const pf_row_phase *phases,
+                               int64_t width, const float *source, int64_t source_pitch, float *result,
+                               int64_t result_pitch) {
+  const int32_t count = all ? step : 1;
+  int64_t longest = 0;
+  pf_row_phase sorted[pf_most_row_phases];
+  PF_UNROLL for (int32_t p = 0; p < count; ++p) {
+    sorted[all ? phases[p].first : 0] = phases[p];
+    if (phases[p].count > longest) longest = phases[p].count;
+  }
+  if (!all) source += phases->first;
+  const int64_t last = (longest - 1) / PF_LANES * PF_LANES;  // where the last vector begins
+  integers used[pf_most_row_phases];
+  float *to[pf_most_row_phases];
+  PF_UNROLL for (int32_t p = 0; p < count; ++p) {
+    to[p] = result + sorted[p].result;
+    PF_UNROLL for (int32_t i = 0; i < PF_LANES; ++i) used[p][i] = last + i < sorted[p].count ? -1 : 0;
+  }
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t i = 0; i < last; i += PF_LANES) store(result + i, load_apart(step, source + i * step));
-    store(result + last, (vector)((integers)load_apart(step, source + last * step) & used));
-    for (int64_t i = last + PF_LANES; i < width; ++i) result[i] = 0;
+    vector x[pf_most_row_phases];
+    for (int64_t i = 0; i < last; i += PF_LANES) {
+      load_apart(step, source + i * step, x);
+      PF_UNROLL for (int32_t p = 0; p < count; ++p) store(to[p] + i, x[p]);
+    }
+    load_apart(step, source + last * step, x);
+    PF_UNROLL for (int32_t p = 0; p < count; ++p) {
+      store(to[p] + last, (vector)((integers)x[p] & used[p]));
+      for (int64_t i = last + PF_LANES; i < width; ++i) to[p][i] = 0;
+      to[p] += result_pitch;
+    }
     source += source_pitch;
-    result += result_pitch;
   }
 }
 
@@ -60,23 +88,10 @@ PF_INLINE int64_t rows_followed(int64_t rows, int64_t pitch, int64_t count, int6
   return fewer < rows ? rows - fewer : 0;
 }
 
-static void copy_rows(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
-                      int64_t step, float *result, int64_t result_pitch) {
-  int64_t whole = 0;
-  if (count > 0 && result_pitch == width && (step == 1 || step == 2 || step == 4)) {
-    const int64_t length = (count + PF_LANES - 1) / PF_LANES * PF_LANES;
-    const int64_t readable = rows_followed(rows, source_pitch, (count - 1) * step + 1, length * step);
-    const int64_t writable = rows_followed(rows, result_pitch, width, length);
-    whole = readable < writable ? readable : writable;
-    if (step == 1) {
-      copy_whole_rows(1, whole, count, width, source, source_pitch, result, result_pitch);
-    } else if (step == 2) {
-      copy_whole_rows(2, whole, count, width, source, source_pitch, result, result_pitch);
-    } else {
-      copy_whole_rows(4, whole, count, width, source, source_pitch, result, result_pitch);
-    }
-  }
-  for (int64_t r = whole; r < rows; ++r) {
+/// Rows of one phase of copy_rows whose surroundings are not to be touched.
+static void copy_careful_rows(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
+                              int64_t step, float *result, int64_t result_pitch) {
+  for (int64_t r = 0; r < rows; ++r) {
     const float *from = source + r * source_pitch;
     float *to = result + r * result_pitch;
     int64_t i = 0;
@@ -85,14 +100,53 @@ static void copy_rows(int64_t rows, int64_t count, int64_t width, const float *s
       i = count;
     }
     // Vectors read elements behind those that they use: the last vector's worth is left to the loop below.
+    vector x[pf_most_row_phases];
     if (step == 2) {
-      for (; i + PF_LANES < count; i += PF_LANES) store(to + i, load_apart(2, from + 2 * i));
+      for (; i + PF_LANES < count; i += PF_LANES) {
+        load_apart(2, from + 2 * i, x);
+        store(to + i, x[0]);
+      }
     }
     if (step == 4) {
-      for (; i + PF_LANES < count; i += PF_LANES) store(to + i, load_apart(4, from + 4 * i));
+      for (; i + PF_LANES < count; i += PF_LANES) {
+        load_apart(4, from + 4 * i, x);
+        store(to + i, x[0]);
+      }
     }
     PF_SCALAR for (; i < count; ++i) to[i] = from[i * step];
     copy_zeros(width - count, to + count);
+  }
+}
+
+static void copy_rows(int64_t rows, int64_t phase_count, const pf_row_phase *phases, int64_t width,
+                      const float *source, int64_t source_pitch, int64_t step, float *result, int64_t result_pitch) {
+  int64_t whole = 0, longest = 0, end = 0;
+  for (int64_t p = 0; p < phase_count; ++p) {
+    const int64_t phase_end = phases[p].first + (phases[p].count - 1) * step + 1;
+    if (phases[p].count > longest) longest = phases[p].count;
+    if (phases[p].count > 0 && phase_end > end) end = phase_end;
+  }
+  if (longest > 0 && result_pitch == width && (step == 1 || step == 2 || step == 4)) {
+    const int64_t length = (longest + PF_LANES - 1) / PF_LANES * PF_LANES;
+    const int64_t first = phase_count == 1 ? phases->first : 0;
+    const int64_t readable = rows_followed(rows, source_pitch, end, first + length * step);
+    const int64_t writable = rows_followed(rows, result_pitch, width, length);
+    whole = readable < writable ? readable : writable;
+#define PF_COPY(step, all) \
+  copy_whole_rows(step, all, whole, phases, width, source, source_pitch, result, result_pitch)
+    if (phase_count == 1) {
+      if (step == 1) PF_COPY(1, false);
+      if (step == 2) PF_COPY(2, false);
+      if (step == 4) PF_COPY(4, false);
+    } else {
+      if (step == 2) PF_COPY(2, true);
+      if (step == 4) PF_COPY(4, true);
+    }
+#undef PF_COPY
+  }
+  for (int64_t p = 0; p < phase_count; ++p) {
+    copy_careful_rows(rows - whole, phases[p].count, width, source + phases[p].first + whole * source_pitch,
+                      source_pitch, step, result + phases[p].result + whole * result_pitch, result_pitch);
   }
 }
 

@@ -37,6 +37,7 @@ enum {
   pf_most_outer_lanes = 32,
   pf_most_plane_rows = 8,
   pf_most_run_taps = 4,
+  pf_most_row_phases = 4,
 };
 
 /// A register tile of outer products: for each of the kernel's rows r and the tile_columns columns j,
@@ -90,6 +91,11 @@ typedef struct pf_segment {
   int64_t result;          // where it begins in a plane of the result
 } pf_segment;
 
+/// A phase of rows: `count` elements a step apart from `first` on, copied to where `result` says.
+typedef struct pf_row_phase {
+  int64_t first, count, result;
+} pf_row_phase;
+
 /// 1 to pf_most_run_taps taps of a column of a kernel, one row of the plane kernel's tile apart.
 typedef struct pf_tap_run {
   int64_t offset;  // of the first tap
@@ -121,9 +127,12 @@ typedef struct pf_kernels {
   pf_outer_kernel outer[pf_most_outer_widths][pf_most_tile_rows + 1];  // by width and rows, from 1 to tile_rows
   pf_plane_kernel plane[pf_most_plane_rows + 1];                     // by rows, from 1
 
-  /// Copies `rows` rows of `count` elements, `step` apart in the source, and fills each up to `width` with zeros.
-  void (*copy_rows)(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
-                    int64_t step, float *result, int64_t result_pitch);
+  /// Copies `rows` rows: of each phase p
+  ///   result[p.result + r * result_pitch + i] = source[r * source_pitch + p.first + i * step]
+  /// for i < p.count, and zeros up to `width`. One phase, or as many as `step`, 2 or 4: those with first 0, 1, ... in
+  /// any order, with counts that differ by 1 at most.
+  void (*copy_rows)(int64_t rows, int64_t phase_count, const pf_row_phase *phases, int64_t width, const float *source,
+                    int64_t source_pitch, int64_t step, float *result, int64_t result_pitch);
 
   /// Packs the columns of a tile: panel[k * tile_columns + s.column + i] = frame[offsets[k] + s.frame + i] for each of
   /// the `count` segments s; zero behind the last. Writes up to a vector behind the panel's inner * tile_columns

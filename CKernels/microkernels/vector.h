@@ -54,6 +54,17 @@ PF_INLINE vector even_lanes(vector x, vector y) {
 #endif
 }
 
+/// The odd lanes of x, then those of y.
+PF_INLINE vector odd_lanes(vector x, vector y) {
+#if PF_LANES == 16
+  return __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif PF_LANES == 8
+  return __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+  return __builtin_shufflevector(x, y, 1, 3, 5, 7);
+#endif
+}
+
 /// x with its even lanes replaced by the first, or the second, half of y's.
 PF_INLINE vector replace_even_low(vector x, vector y) {
 #if PF_LANES == 16
