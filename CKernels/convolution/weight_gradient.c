@@ -38,6 +38,7 @@ typedef struct run_state {
   pf_gradient_tiles tiles;
   const pf_plane_sums *plane_sums;
   bool accumulate;
+  bool direct;             // a kernel's sums go to the result as they are
   float *result;
   const int64_t *offsets;  // of the elements of plan->channels channels, from the first
   float *sums;             // by slice
@@ -112,11 +113,11 @@ static const float *gradient_of(const run_state *state, const pf_block *block, i
   return state->output_gradient + filter * plan->shape.output_plane + block->row * plan->width + block->column;
 }
 
-/// Where the input's planes of a group have a block's first point.
-static const float *input_of(const run_state *state, const pf_block *block, int64_t group) {
+/// Where the input's planes from a channel of a group on have a block's first point.
+static const float *input_of(const run_state *state, const pf_block *block, int64_t group, int64_t channel) {
   const pf_gradient_plan *plan = state->plan;
-  const int64_t channel = block->image * plan->problem.input_channels + group * plan->shape.group_input_channels;
-  return state->input + channel * plan->shape.input_plane + block->row * plan->step_y * plan->frame.x.source +
+  const int64_t first = block->image * plan->problem.input_channels + group * plan->shape.group_input_channels;
+  return state->input + (first + channel) * plan->shape.input_plane + block->row * plan->step_y * plan->frame.x.source +
          block->column * plan->step_x;
 }
 
@@ -233,10 +234,10 @@ static void fetch_some(upcoming *next, int64_t plane, const float *panel, pf_poi
   next->filters -= runs->count;
 }
 
-/// Multiplies packed tiles with elements `first` up to `last` of the input.
+/// Multiplies packed tiles with elements `first` up to `last` of the input. `result` holds the group's gradient.
 static void multiply(const run_state *state, pf_point_runs *runs, int64_t points, const pf_gradient_tile *tiles,
                      int64_t count, const float *panel, const float *input, int64_t first, int64_t last, float *sums,
-                     bool accumulate, upcoming *next) {
+                     bool accumulate, float *result, upcoming *next) {
   const pf_kernels *kernels = state->plan->kernels;
   bool left = true;
   // Elements outside: the few of a register tile stay in the first-level cache while the panels stream by.
@@ -257,7 +258,14 @@ static void multiply(const run_state *state, pf_point_runs *runs, int64_t points
           offsets = list;
         }
         fetch_some(next, state->plan->shape.output_plane, packed, runs);
-        kernels->outer[tile->width][rows](runs, input, offsets, packed, sums + tile->sums + k * width, accumulate);
+        if (state->direct) {
+          float tile_sums[pf_most_tile_rows * pf_most_outer_lanes];
+          kernels->outer[tile->width][rows](runs, input, offsets, packed, tile_sums, false);
+          kernels->sum_lanes(rows, tile->filters, 1, tile_sums, 0, width,
+                             result + tile->first * tile->length + k, tile->length);
+        } else {
+          kernels->outer[tile->width][rows](runs, input, offsets, packed, sums + tile->sums + k * width, accumulate);
+        }
       }
       left |= i + 1 < row_tiles;
       packed += points * width;
@@ -265,41 +273,63 @@ static void multiply(const run_state *state, pf_point_runs *runs, int64_t points
   }
 }
 
-/// All products of one block with a group's tiles from `first` up to `end`. `following`: the next block, or NULL.
-static void run_block(const run_state *state, const pf_block *block, const pf_block *following, int64_t group,
-                      int64_t first, int64_t end, float *sums, bool accumulate, scratch *s) {
+/// A part of a group's gradient: some tiles, and some channels.
+typedef struct group_part {
+  int64_t group;
+  int64_t first, end;  // tiles
+  int64_t first_channel, end_channel;
+} group_part;
+
+static group_part part_of(const run_state *state, int64_t group, int64_t index) {
+  const pf_gradient_plan *plan = state->plan;
+  const int64_t tiles = state->tiles.counts[group], channels = plan->shape.group_input_channels;
+  group_part p = {.group = group, .end = tiles, .end_channel = channels};
+  if (plan->cut_channels) {
+    p.first_channel = pf_piece_begin(channels, index, plan->group_parts);
+    p.end_channel = pf_piece_begin(channels, index + 1, plan->group_parts);
+  } else {
+    p.first = pf_piece_begin(tiles, index, plan->group_parts);
+    p.end = pf_piece_begin(tiles, index + 1, plan->group_parts);
+  }
+  return p;
+}
+
+/// All products of one block with a part of a group. `following`: the next block, or NULL.
+static void run_block(const run_state *state, const pf_block *block, const pf_block *following, const group_part *p,
+                      float *sums, bool accumulate, scratch *s) {
   const pf_gradient_plan *plan = state->plan;
   const int64_t points = block->images * block->rows * block->columns;
-  const int64_t group_channels = plan->shape.group_input_channels;
+  const int64_t group = p->group;
+  float *result = state->result + group * plan->shape.group_output_channels * plan->inner;
   const pf_gradient_tile *tiles = state->tiles.tiles + group * state->tiles.most;
-  for (int64_t begin = first; begin < end;) {
+  for (int64_t begin = p->first; begin < p->end;) {
     int64_t count = 0, packed = 0;
-    while (begin + count < end) {
+    while (begin + count < p->end) {
       const int64_t floats = points * plan->kernels->outer_lanes[tiles[begin + count].width];
-      const int64_t most = pf_minimum_of(end - begin - count, (plan->panel_floats - packed) / floats);
+      const int64_t most = pf_minimum_of(p->end - begin - count, (plan->panel_floats - packed) / floats);
       if (most == 0) break;
       const int64_t done = pack(state, block, group, tiles + begin + count, most, s->panel + packed, s);
       packed += done * floats;
       count += done;
     }
     pf_point_runs runs = input_runs(plan, block, s->runs);
-    const bool more = begin + count < end;
-    upcoming next = upcoming_of(state, more ? block : following, group, more ? begin + count : first, end);
-    for (int64_t channel = 0; channel < group_channels; channel += plan->channels) {
-      const int64_t channels = pf_minimum_of(plan->channels, group_channels - channel);
+    const bool more = begin + count < p->end;
+    upcoming next = upcoming_of(state, more ? block : following, group, more ? begin + count : p->first, p->end);
+    for (int64_t channel = p->first_channel; channel < p->end_channel; channel += plan->channels) {
+      const int64_t channels = pf_minimum_of(plan->channels, p->end_channel - channel);
       for (int64_t c = 0; c < channels && !plan->in_place; ++c) {
-        if (channel + c + 1 < group_channels) prefetch_channel(state, block, group, channel + c + 1);
+        if (channel + c + 1 < p->end_channel) prefetch_channel(state, block, group, channel + c + 1);
         fill_channel(state, block, group, channel + c, c, s);
       }
-      multiply(state, &runs, points, tiles + begin, count, s->panel,
-               plan->in_place ? input_of(state, block, group) : s->frame, channel * plan->taps,
-               (channel + channels) * plan->taps, sums, accumulate, &next);
+      const float *input = plan->in_place ? input_of(state, block, group, channel) : s->frame;
+      multiply(state, &runs, points, tiles + begin, count, s->panel, input, channel * plan->taps,
+               (channel + channels) * plan->taps, sums, accumulate, result, &next);
     }
     begin += count;
   }
 }
 
-/// Items: slices, in each the groups, in each the parts of the tiles.
+/// Items: slices, in each the groups, in each their parts.
 static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run_state *state = argument;
   const pf_gradient_plan *plan = state->plan;
@@ -307,20 +337,19 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
   scratch s = {.runs = (pf_point_run *)memory, .panel = (float *)(memory + plan->runs_bytes)};
   s.frame = s.panel + plan->panel_floats;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t tile_part = item % plan->tile_parts, group = item / plan->tile_parts % plan->problem.groups;
-    const int64_t slice = item / plan->tile_parts / plan->problem.groups;
-    const int64_t tile_begin = pf_piece_begin(state->tiles.counts[group], tile_part, plan->tile_parts);
-    const int64_t tile_end = pf_piece_begin(state->tiles.counts[group], tile_part + 1, plan->tile_parts);
+    const int64_t group = item / plan->group_parts % plan->problem.groups;
+    const int64_t slice = item / plan->group_parts / plan->problem.groups;
+    const group_part p = part_of(state, group, item % plan->group_parts);
     const int64_t first = slice * plan->slice_blocks;
     const int64_t last = pf_minimum_of(plan->blocks, first + plan->slice_blocks);
     for (int64_t b = first; b < last; ++b) {
       const pf_block block = block_of(plan, b), following = block_of(plan, b + 1);
-      if (tile_part == 0 && block.row == 0 && block.column == 0) {
+      if (item % plan->group_parts == 0 && block.row == 0 && block.column == 0) {
         const int64_t filters = plan->shape.group_output_channels;
         pf_plane_sums_take(state->plane_sums, block.image, block.images, group * filters, filters);
       }
-      run_block(state, &block, b + 1 < last ? &following : NULL, group, tile_begin, tile_end,
-                state->sums + slice * plan->sum_floats, b > first, &s);
+      run_block(state, &block, b + 1 < last ? &following : NULL, &p, state->sums + slice * plan->sum_floats, b > first,
+                &s);
     }
   }
 }
@@ -422,7 +451,8 @@ static void run(run_state *state, char *workspace) {
   state->sums = (float *)(workspace + plan->finish_parts * plan->finish_bytes);
   fill_offsets(plan, offsets);
   state->offsets = offsets;
-  pf_parallel_in(plan->parts, plan->slices * plan->problem.groups * plan->tile_parts, run_range, state);
+  pf_parallel_in(plan->parts, plan->slices * plan->problem.groups * plan->group_parts, run_range, state);
+  if (state->direct) return;
   pf_parallel_in(plan->finish_parts, plan->problem.groups * state->tiles.most, finish_range, state);
   if (state->tiles.filters != NULL) clear_frozen(state);
 }
@@ -445,6 +475,7 @@ static pf_status run_direct(const pf_gradient_plan *plan, int64_t frozen, run_st
              most_work;
   }
   if (!listed) pf_gradient_tiles_fill(&state->tiles, plan->kernels, groups, group_filters, plan->inner, lists);
+  state->direct = plan->one_block && state->mask == NULL && !state->accumulate;
   run(state, workspace);
   pf_memory_release(workspace);
   return pf_ok;

@@ -7,6 +7,7 @@ enum {
   panel_budget = 64 << 10,  // floats of the output gradient packed at a time
   frame_budget = 48 << 10,  // floats of the input copied at a time
   far_floats = 4 << 20,     // of the output gradient, where it comes from memory
+  cached_floats = 1 << 19,  // of sums that don't stay in the caches until they are added up
   most_slices = 16,
   slice_budget = 1 << 19,   // floats of all slices' sums
   copied_slice_budget = 5 << 18,  // where the input is copied: fewer slices have threads copy the same
@@ -89,6 +90,7 @@ static void share_out(const pf_settings *settings, pf_gradient_plan *plan) {
   const int64_t groups = plan->problem.groups, narrowest = kernels->outer_lanes[0];
   const int64_t widest = kernels->outer_lanes[kernels->outer_widths - 1], threads = settings->threads;
   plan->sum_floats = groups * plan->inner * pf_round_up(plan->shape.group_output_channels, narrowest);
+  plan->one_block = plan->blocks == 1 && plan->taps == plan->shape.taps && plan->sum_floats >= cached_floats;
   const int64_t budget = plan->in_place ? slice_budget : copied_slice_budget;
   const int64_t affordable = pf_maximum_of(1, budget / pf_maximum_of(plan->sum_floats, 1));
   if (plan->inner > 0 && plan->blocks > 0) {
@@ -96,16 +98,18 @@ static void share_out(const pf_settings *settings, pf_gradient_plan *plan) {
     plan->slice_blocks = pf_ceiling_divide(plan->blocks, slices);
     plan->slices = pf_ceiling_divide(plan->blocks, plan->slice_blocks);
   }
-  // Where slices can't be shared out evenly, the tiles are cut too: each piece may have to copy the input again.
+  // Where slices can't be shared out evenly, groups are cut too. Of the longer side, so that the pieces are about equal;
+  // each has to pack all of the other one's operand.
   const int64_t items = plan->slices * groups;
-  plan->tile_parts = 1;
+  const int64_t filters = plan->shape.group_output_channels, channels = plan->shape.group_input_channels;
+  plan->group_parts = 1;
+  plan->cut_channels = channels >= filters;
   if (items % threads != 0 && items < 16 * threads) {
-    const int64_t wide_tiles = pf_ceiling_divide(plan->shape.group_output_channels, widest);
-    plan->tile_parts = pf_maximum_of(1, pf_minimum_of(wide_tiles, threads));
+    plan->group_parts = pf_minimum_of(plan->cut_channels ? channels : pf_ceiling_divide(filters, widest), threads);
   }
   const double points = (double)plan->problem.batch * (double)plan->shape.output_plane;
   const double operations = 2 * points * (double)plan->problem.output_channels * (double)plan->inner;
-  const int64_t all = pf_maximum_of(items * plan->tile_parts, 1);
+  const int64_t all = pf_maximum_of(items * plan->group_parts, 1);
   plan->parts = pf_parallel_parts(settings, all, operations / (double)all);
   const int64_t tiles = groups * pf_gradient_most_tiles(kernels, plan->shape.group_output_channels);
   const double sums = (double)plan->sum_floats * (double)(plan->slices + 1);

@@ -23,8 +23,10 @@ typedef struct pf_gradient_plan {
   bool fetches;               // kernels fetch the next block's output gradient,
   int64_t run_points;         // and a run of points, at most so many, the cache lines of a filter
   int64_t slices, slice_blocks;
+  bool one_block;             // of all points, with so many sums that these had better not wait
   int64_t channels;           // copied at a time
-  int64_t tile_parts;         // the pieces that a group's tiles are cut into
+  int64_t group_parts;        // the pieces that a group's tiles are cut into,
+  bool cut_channels;          // or its channels
   int64_t panel_floats;       // of packed output gradient
   int64_t sum_floats;         // of a slice
   int32_t parts, finish_parts;

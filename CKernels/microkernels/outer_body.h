@@ -196,7 +196,7 @@ static void sum_lanes(int64_t count, int64_t rows, int64_t parts, const float *s
         } else {
           float row[PF_LANES];
           store(row, x[r]);
-          for (int64_t i = 0; i < block; ++i) address[i] = row[i];
+          copy_first(block, row, address);
         }
       }
     }
