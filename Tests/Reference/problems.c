@@ -260,6 +260,19 @@ static void draw_many_pixels(ref_random *r, ref_convolution *p) {
   pad(r, p, kernel / 2);
 }
 
+/// A weight gradient too large for the caches, or an output gradient.
+static void draw_large(ref_random *r, ref_convolution *p) {
+  p->batch = 1;
+  if (ref_random_once_in(r, 2)) {
+    set_channels(p, 1, between(r, 728, 760), between(r, 728, 760));
+    set_image(p, between(r, 1, 2), between(r, 1, 3));
+  } else {
+    set_channels(p, 1, 1, 64);
+    if (ref_random_once_in(r, 2)) set_kernel(p, 1, 3);
+    set_image(p, between(r, 256, 260), between(r, 258, 262));
+  }
+}
+
 static void draw_empty_batch(ref_random *r, ref_convolution *p) {
   draw_general(r, p);
   p->batch = 0;
@@ -283,13 +296,15 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_one_dimensional, 0}, {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000},
       {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0},
       {draw_stride_over_kernel, 0}, {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}};
-  static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000};
+  static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000},
+                      large = {draw_large, 30000000};
   ref_random random = ref_random_for(seed, index, 0);
   // Half of the problems are small, so that there can be many; a few are large enough for several blocks and threads.
   static const int64_t work[] = {30000, 30000, 30000, 30000, 30000, 30000, 30000, 30000,
                                  150000, 150000, 150000, 150000, 400000, 400000, 1200000, 4000000};
   const family family = ref_random_once_in(&random, 64)    ? empty_batch
                         : ref_random_once_in(&random, 128) ? many_tiles
+                        : ref_random_once_in(&random, 128) ? large
                                                            : PICK(&random, families);
   int64_t most_work = PICK(&random, work);
   if (most_work < family.least_work) most_work = family.least_work;
