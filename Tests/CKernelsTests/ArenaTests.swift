@@ -119,7 +119,9 @@ extension KernelTests {
                     let operands = ConvolutionOperands(problem)
                     for isa in supportedInstructionSets {
                         var context = pf_context(threads: 3, numerics: index % 2 == 0 ? pf_fast : pf_exact, isa: isa)
-                        for pass in [pf_pass_forward, pf_pass_input_gradient, pf_pass_weight_gradient, pf_pass_backward] {
+                        for pass in [
+                            pf_pass_forward, pf_pass_input_gradient, pf_pass_weight_gradient, pf_pass_backward,
+                        ] {
                             var announced = 0
                             let status = operands.call { problem, _ in
                                 pf_convolution2d_workspace(&context, problem, pass, &announced)
