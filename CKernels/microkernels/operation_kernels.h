@@ -101,7 +101,8 @@ typedef struct pf_operation_kernels {
   float (*minimum)(int64_t count, const float *x);
   int64_t (*argmax)(int64_t count, const float *x);
 
-  // Pooling: one plane.
+  // Pooling: any indices, whether all are at least -1 and less than the limit; one plane.
+  bool (*indices_fit)(int64_t count, const int32_t *indices, int32_t limit);
   void (*max_pool)(const pf_pooling_plan *plan, const float *input, float *output, int32_t *indices);
   void (*average_pool)(const pf_pooling_plan *plan, const float *input, float *output);
   // scratch: an output row and an input row

@@ -37,6 +37,7 @@ static const pf_operation_kernels operation_kernels = {
   .maximum = maximum_element,
   .minimum = minimum_element,
   .argmax = argmax,
+  .indices_fit = indices_fit,
   .max_pool = max_pool,
   .average_pool = average_pool,
   .average_pool_backward = average_pool_backward,

@@ -139,6 +139,13 @@ PF_INLINE void max_pool_windows(int64_t count, int32_t kernel, const float *x, i
   }
 }
 
+static bool indices_fit(int64_t count, const int32_t *indices, int32_t limit) {
+  int32_t wrong = 0;
+  PF_VECTORIZE
+  for (int64_t i = 0; i < count; ++i) wrong |= indices[i] < -1 || indices[i] >= limit ? 1 : 0;
+  return wrong == 0;
+}
+
 static void max_pool(const pf_pooling_plan *plan, const float *input, float *output, int32_t *indices) {
   const pf_pooling2d *p = &plan->problem;
   const int64_t outputs = plan->output_width;

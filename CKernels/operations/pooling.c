@@ -109,12 +109,8 @@ pf_status pf_max_pool2d_forward(const pf_context *context, const pf_pooling2d *p
 static void check_indices_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   (void)part;
   pooling_work *work = argument;
-  int32_t smallest = 0, largest = -1;
-  for (int64_t i = begin * work->output_plane; i < end * work->output_plane; ++i) {
-    smallest = work->chosen[i] < smallest ? work->chosen[i] : smallest;
-    largest = work->chosen[i] > largest ? work->chosen[i] : largest;
-  }
-  if (smallest < -1 || largest >= work->input_plane) {
+  const int32_t *chosen = work->chosen + begin * work->output_plane;
+  if (!work->kernels->indices_fit((end - begin) * work->output_plane, chosen, (int32_t)work->input_plane)) {
     __atomic_store_n(&work->index_out_of_range, true, __ATOMIC_RELAXED);
   }
 }
