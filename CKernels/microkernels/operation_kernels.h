@@ -111,15 +111,15 @@ typedef struct pf_operation_kernels {
 
   double (*rows_sum)(pf_rows shape, const float *x);
 
-  // Batch normalisation. Sums are of one channel; other rows may be of as many channels, whose affines lie
-  // `affine_step` apart: 0 or 1.
+  // Batch normalisation. Sums are of one channel, and meanwhile fetch into the caches what lies `ahead` elements beyond
+  // what they read, unless that is 0; other rows may be of as many channels, whose affines lie `affine_step` apart, 0
+  // or 1.
   // adds x - origin and its square
-  void (*rows_moments)(pf_rows shape, double origin, const float *x, pf_lane_sums *sums);
+  void (*rows_moments)(pf_rows shape, int64_t ahead, double origin, const float *x, pf_lane_sums *sums);
   // addend may be NULL
   void (*rows_normalize[pf_activation_count])(pf_rows shape, const pf_affine *affines, int64_t affine_step,
                                               const float *x, const float *addend, float *y);
-  // adds y's gradient before the activation and its product with x - mean; meanwhile fetches into the caches what
-  // lies `ahead` elements beyond
+  // adds y's gradient before the activation and its product with x - mean
   void (*rows_products[pf_activation_count])(pf_rows shape, int64_t ahead, const pf_affine *affine, const float *x,
                                              const float *y_gradient, pf_lane_sums *sums);
   void (*rows_normalize_backward[pf_activation_count])(pf_rows shape, const pf_affine *affines, int64_t affine_step,

@@ -72,11 +72,12 @@ PF_INLINE double_lanes load_sums(const double *sums) {
 
 PF_INLINE void store_sums(double *sums, double_lanes lanes) { memcpy(sums, &lanes, sizeof lanes); }
 
-static void rows_moments(pf_rows shape, double origin, const float *x, pf_lane_sums *sums) {
+static void rows_moments(pf_rows shape, int64_t ahead, double origin, const float *x, pf_lane_sums *sums) {
   double_lanes deviations = load_sums(sums->lanes[0]), squares = load_sums(sums->lanes[1]);
   for (int64_t row = 0; row < shape.rows; ++row, x += shape.stride) {
     int64_t i = 0;
     for (; i + reduction_lanes <= shape.columns; i += reduction_lanes) {
+      if (ahead != 0) __builtin_prefetch(x + i + ahead);
       const double_lanes deviation = widen(load_lanes(x + i, reduction_lanes, 0)) - origin;
       deviations += deviation;
       squares = multiply_add_wide(deviation, deviation, squares);

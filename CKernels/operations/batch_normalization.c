@@ -4,8 +4,8 @@
 //
 // A single pass reads memory in its own order, the planes of neighbouring channels of one image after those of another:
 // a channel by itself would jump from page to page, where the hardware's prefetch begins anew each time. Two passes
-// take as few channels as fill the core's own cache, so that the second finds them there; the first fetches planes
-// ahead of itself, and the second begins where the first ended.
+// take as few channels as fill the core's own cache, so that the second finds them there, and begins where the first
+// ended. Sums fetch memory ahead of themselves.
 
 #include <math.h>
 #include <string.h>
@@ -15,12 +15,14 @@
 enum {
   chunk_elements = 16384,  // of a chunk, about
   gathered_elements = 1024,
-  narrow = 16,          // planes smaller than this are gathered before they are summed
-  short_plane = 512,    // planes smaller than this are taken channel by channel: a call each would cost too much
-  most_channels = 64,   // taken together
+  narrow = 16,             // planes smaller than this are gathered before they are summed
+  short_plane = 512,       // planes smaller than this are summed channel by channel: a call each would cost too much
+  most_channels = 64,      // taken together
   kept_bytes = 512 << 10,  // that a thread may expect to find again in its cache from one pass to the next
-  ahead_elements = 1024,   // of a channel, that are fetched ahead where its planes are taken by themselves, about
-  most_rows_ahead = 4      // planes; more of them would fall into the same sets of the cache and displace each other
+  // Elements that a sum fetches ahead: of the channel, where its planes are taken one after another, or of memory.
+  channel_ahead = 1024,
+  most_rows_ahead = 4,     // more planes would fall into the same sets of the cache and displace each other
+  memory_ahead = 2048
 };
 
 typedef struct normalization_work {
@@ -106,7 +108,7 @@ static void store_gradients(normalization_work *work, int64_t channel) {
 typedef struct normalization_rows {
   pf_rows shape;
   int64_t offset, channel, channel_step;
-  int64_t ahead;  // elements to what the pass reads next, if the hardware doesn't guess it; else 0
+  int64_t ahead;  // elements from what a sum reads to what it fetches into the caches meanwhile, or 0
 } normalization_rows;
 
 typedef void (*sum_function)(const normalization_work *work, const normalization_rows *rows, const float *x,
@@ -115,7 +117,7 @@ typedef void (*sum_function)(const normalization_work *work, const normalization
 static void add_moments(const normalization_work *work, const normalization_rows *rows, const float *x,
                         const float *y_gradient, pf_lane_sums *sums) {
   (void)y_gradient;
-  work->kernels->rows_moments(rows->shape, first_of_channel(work, rows->channel), x, sums);
+  work->kernels->rows_moments(rows->shape, rows->ahead, first_of_channel(work, rows->channel), x, sums);
 }
 
 static void add_products(const normalization_work *work, const normalization_rows *rows, const float *x,
@@ -203,13 +205,13 @@ static void sum_chunk(const normalization_work *work, const normalization_pass *
   const int64_t stride = work->channels * work->spatial;
   const bool by_channel = work->spatial < short_plane || end - begin == 1;
   const int64_t rows = by_channel ? images.rows : 1;
-  const int64_t rows_ahead = pf_maximum_of(1, pf_minimum_of(most_rows_ahead, ahead_elements / work->spatial));
+  const int64_t rows_ahead = pf_maximum_of(1, pf_minimum_of(most_rows_ahead, channel_ahead / work->spatial));
   for (int64_t row = 0; row < images.rows; row += rows) {
     for (int64_t channel = begin; channel < end; ++channel) {
       const normalization_rows of_channel = {.shape = {rows, stride, work->spatial},
                                              .offset = (images.first + row) * stride + channel * work->spatial,
                                              .channel = channel,
-                                             .ahead = by_channel ? rows_ahead * stride : 0};
+                                             .ahead = by_channel ? rows_ahead * stride : memory_ahead};
       pass->sum(work, &of_channel, &sums[channel - begin]);
     }
   }
