@@ -4,7 +4,6 @@
 #include "convolution/plan.h"
 
 #include "convolution/depthwise.h"
-#include "convolution/winograd.h"
 
 // A direct algorithm's time over that of its multiply-adds.
 static const double direct_overhead = 1.25;
@@ -12,17 +11,34 @@ static const double direct_overhead = 1.25;
 static const double input_point = 16, output_point = 10;
 // The time of transforming a vector of weights, a point.
 static const double weight_point = 5;
+// The time of starting on whole phases of one length.
+static const double kind_time = 90e3;
+
+/// The share of what is transformed at a time, vectors of pixels, that belongs to the phases of one length.
+static double filled_columns(double lanes, const pf_convolution2d *p, int32_t tile, const pf_winograd_grid *grid) {
+  if (tile != pf_winograd_whole) return 1;
+  const double columns = (double)grid->columns, all = (double)pf_minimum_of(p->dilation_width, p->input_width);
+  const double vectors = columns / (lanes * __builtin_ceil(columns / lanes));
+  return vectors > columns / all ? vectors : columns / all;
+}
 
 /// Multiply-adds and the transforms' work for `channels` channels and `outputs` outputs of each group, in double: no
 /// count overflows.
 static double winograd_time_of(double lanes, const pf_convolution2d *p, pf_convolution_pass pass, int32_t tile,
                                double channels, double outputs) {
-  const double groups = (double)p->groups, points = (tile + 2) * (p->kernel_height == 1 ? 1 : tile + 2);
   const double channel_vectors = __builtin_ceil(channels / lanes), output_vectors = __builtin_ceil(outputs / lanes);
   const double output_time = pass == pf_pass_weight_gradient ? input_point : output_point;
-  const double tile_time = channels * output_vectors + channel_vectors * input_point + output_vectors * output_time;
+  const double transform_time = channel_vectors * input_point + output_vectors * output_time;
   const double weight_time = channels * output_vectors * weight_point;
-  return groups * points * ((double)pf_winograd_tiles_of(p, pass, tile) * tile_time + weight_time);
+  double time = 0;
+  for (int32_t kind = 0; kind < pf_winograd_kinds(tile); ++kind) {
+    const pf_winograd_grid grid = pf_winograd_tiling(p, pass == pf_pass_input_gradient, tile, kind);
+    if (grid.tiles == 0) continue;
+    const double transforms = transform_time / filled_columns(lanes, p, tile, &grid);
+    if (tile == pf_winograd_whole) time += kind_time;
+    time += (double)grid.points * ((double)grid.tiles * (channels * output_vectors + transforms) + weight_time);
+  }
+  return (double)p->groups * time;
 }
 
 static double winograd_time(double lanes, const pf_convolution2d *p, pf_convolution_pass pass, int32_t tile) {
@@ -32,9 +48,22 @@ static double winograd_time(double lanes, const pf_convolution2d *p, pf_convolut
                           (double)(to_input ? inputs : outputs));
 }
 
+/// The taps along an axis that read more than padding.
+static int64_t useful_taps(int64_t kernel, int64_t dilation, int64_t padding, int64_t input, int64_t output) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < kernel; ++i) {
+    const int64_t first = i * dilation - padding;
+    count += first < input && first + output > 0;
+  }
+  return count;
+}
+
 static double direct_time(double lanes, const pf_convolution2d *p) {
   const pf_winograd_plane output = pf_winograd_output_plane(p);
-  const double taps = (double)(p->kernel_height * p->kernel_width);
+  const double taps = (double)useful_taps(p->kernel_height, p->dilation_height, p->padding_top, p->input_height,
+                                          output.height) *
+                      (double)useful_taps(p->kernel_width, p->dilation_width, p->padding_left, p->input_width,
+                                          output.width);
   const double products = (double)p->input_channels * (double)(p->output_channels / p->groups) * taps;
   return (double)p->batch * (double)output.height * (double)output.width * products / lanes * direct_overhead;
 }
@@ -43,11 +72,24 @@ pf_algorithm pf_plan_algorithm(const pf_settings *settings, const pf_convolution
                                pf_convolution_pass pass) {
   if (pf_depthwise_suits(settings->kernels, problem, pass)) return pf_algorithm_depthwise;
   if (settings->numerics == pf_exact || !pf_winograd_applies(problem)) return pf_algorithm_direct;
+  const bool square = problem->kernel_height == 3;
+  const struct {
+    pf_algorithm algorithm;
+    bool applies;
+  } candidates[] = {{pf_algorithm_winograd_2, square},
+                    {pf_algorithm_winograd_whole, pf_winograd_whole_applies(problem)},
+                    {pf_algorithm_winograd_4, true}};
   const double lanes = (double)settings->kernels->lanes;
-  const double time_4 = winograd_time(lanes, problem, pass, 4);
-  const double time_2 = problem->kernel_height == 1 ? time_4 : winograd_time(lanes, problem, pass, 2);
-  if (direct_time(lanes, problem) <= (time_2 < time_4 ? time_2 : time_4)) return pf_algorithm_direct;
-  return time_2 < time_4 ? pf_algorithm_winograd_2 : pf_algorithm_winograd_4;
+  pf_algorithm best = pf_algorithm_direct;
+  double least = direct_time(lanes, problem);
+  for (size_t i = 0; i < sizeof(candidates) / sizeof(candidates[0]); ++i) {
+    if (!candidates[i].applies) continue;
+    const double time = winograd_time(lanes, problem, pass, candidates[i].algorithm);
+    if (time >= least) continue;
+    least = time;
+    best = candidates[i].algorithm;
+  }
+  return best;
 }
 
 double pf_plan_masked_winograd(const pf_settings *settings, const pf_convolution2d *problem, pf_algorithm algorithm,
@@ -70,6 +112,7 @@ pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolu
     case pf_algorithm_direct: *name = "direct"; break;
     case pf_algorithm_depthwise: *name = "depthwise"; break;
     case pf_algorithm_winograd_2: *name = "winograd 2x2"; break;
+    case pf_algorithm_winograd_whole: *name = "winograd 3x3"; break;
     case pf_algorithm_winograd_4: *name = problem->kernel_height == 1 ? "winograd 1x4" : "winograd 4x4"; break;
   }
   return pf_ok;

@@ -4,11 +4,13 @@
 #define PF_PLAN_H
 
 #include "convolution/problem.h"
+#include "convolution/winograd.h"
 
 typedef enum pf_algorithm : int32_t {
   pf_algorithm_direct = 0,
   pf_algorithm_depthwise = 1,   // convolution/depthwise.h
   pf_algorithm_winograd_2 = 2,  // F(2 x 2, 3 x 3); the value is the tile
+  pf_algorithm_winograd_whole = pf_winograd_whole,  // whole phases
   pf_algorithm_winograd_4 = 4,  // F(4 x 4, 3 x 3), or F(1 x 4, 1 x 3) for a kernel of one row
 } pf_algorithm;
 

@@ -39,6 +39,15 @@
 // A dilated kernel meets only pixels that are congruent modulo the dilation: dilation_height x dilation_width
 // interleaved problems, phases, that have their own tiles.
 //
+// Whole phases. Where a phase has n = 1, 2 or 3 pixels and zeros around it, its outputs are the product of an n x n
+// Toeplitz matrix of the weights with it: the transpose of multiplying two polynomials of n coefficients, one of which
+// the phase is. With 2 n - 1 points, E[k][i] = p_k^i, and W[k][.] the coefficients of the k-th polynomial of
+// interpolation at the powers that meet the 3 weights, powers n - 2 up,
+//   y = E'[ (W g) . (E x) ], last output first,    dg = W'[ sum over phases of (E x) . (E dy) ], dy last value first.
+// The points are 0, 1 and infinity for n = 2, and 0, sqrt(1/2), -sqrt(1/2), sqrt(2), -sqrt(2) for n = 3: 3 and 5
+// products of two factors where F(2) takes 4 and 8. Lengths along an axis differ by one: each pair of lengths is a kind
+// of tiles with weights of its own. The bound above holds, with q^2 = 341.8, and 351.2 in the weight gradient.
+//
 // A NaN or an infinity in an operand spreads to the whole tile that it takes part in.
 
 #ifndef PF_WINOGRAD_H
@@ -50,8 +59,11 @@
 /// Whether a checked problem is one of Winograd's: 3 x 3 or 1 x 3, stride 1, not empty.
 bool pf_winograd_applies(const pf_convolution2d *problem);
 
-/// The number of tiles of a pass, in all images.
-int64_t pf_winograd_tiles_of(const pf_convolution2d *problem, pf_convolution_pass pass, int32_t tile);
+/// The tile that stands for whole phases.
+enum { pf_winograd_whole = 3 };
+
+/// Whether such a problem's phases lie between zeros and are short enough to be tiles.
+bool pf_winograd_whole_applies(const pf_convolution2d *problem);
 
 /// The workspace that a pass takes from the arena, in bytes.
 int64_t pf_winograd_workspace(const pf_settings *settings, const pf_convolution2d *problem, pf_convolution_pass pass,
@@ -106,7 +118,10 @@ int64_t pf_winograd_weight_gradient_workspace(const pf_settings *settings, const
 typedef struct pf_winograd_grid {
   int64_t rows, columns;  // of tiles, in an image
   int64_t tiles;          // in all images
-  int64_t tile_rows, step_y;
+  int64_t points;         // of a tile
+  int64_t tile_height, tile_width;
+  int64_t step_y;
+  int64_t first_y, first_x;  // where the first tile begins
 } pf_winograd_grid;
 
 /// The planes of the output.
@@ -116,8 +131,11 @@ typedef struct pf_winograd_plane {
 
 pf_winograd_plane pf_winograd_output_plane(const pf_convolution2d *problem);
 
-/// The tiling of the output, or for the input gradient of the input.
-pf_winograd_grid pf_winograd_tiling(const pf_convolution2d *problem, bool of_input, int32_t tile);
+/// The kinds of tiles that a pass runs one after the other: whole phases may have two lengths along either axis.
+static inline int32_t pf_winograd_kinds(int32_t tile) { return tile == pf_winograd_whole ? 4 : 1; }
+
+/// The tiling of the output, or for the input gradient of the input, with tiles of one kind; there may be none.
+pf_winograd_grid pf_winograd_tiling(const pf_convolution2d *problem, bool of_input, int32_t tile, int32_t kind);
 
 /// Neighbouring tiles in one row of one image.
 typedef struct pf_winograd_run {
@@ -133,7 +151,11 @@ pf_winograd_run pf_winograd_next_run(const pf_winograd_grid *grid, int64_t tile,
 static inline int64_t pf_winograd_point_stride(int64_t count) { return (pf_ceiling_divide(count, 16) | 1) * 16; }
 
 static inline const pf_winograd_kernels *pf_winograd_kernels_of(const pf_settings *settings,
-                                                                const pf_convolution2d *problem, int32_t tile) {
+                                                                const pf_convolution2d *problem, int32_t tile,
+                                                                const pf_winograd_grid *grid) {
+  if (tile == pf_winograd_whole) {
+    return &settings->kernels->winograd_phase[grid->tile_height - 1][grid->tile_width - 1];
+  }
   if (problem->kernel_height == 1) return &settings->kernels->winograd_line;
   return tile == 2 ? &settings->kernels->winograd_2 : &settings->kernels->winograd_4;
 }

@@ -147,7 +147,8 @@ static void transform_tiles(const run *r, int64_t block, int64_t group, int64_t 
         .tile_stride = c->lanes,
     };
     planes.first = tile_run.image * image + (group * c->channels + channel) * plane;
-    c->kernels->transform_input(&planes, tile_run.y - c->top, -c->left, tile_run.first, tile_run.count, &target);
+    c->kernels->transform_input(&planes, tile_run.y - c->top, c->grid.first_x - c->left, tile_run.first, tile_run.count,
+                                &target);
     done += tile_run.count;
   }
 }
@@ -211,7 +212,8 @@ static void store_tiles(const run *r, int64_t block, int64_t group, int64_t outp
     pf_winograd_block first = *products;
     first.data += done * products->width;
     planes.first = tile_run.image * image + output * plane;
-    c->kernels->transform_output(&first, &planes, tile_run.y, 0, tile_run.first, tile_run.count, &finish);
+    c->kernels->transform_output(&first, &planes, tile_run.y, c->grid.first_x, tile_run.first, tile_run.count,
+                                 &finish);
     done += tile_run.count;
   }
 }
@@ -336,28 +338,33 @@ static pf_status correlate(const pf_settings *settings, correlation *c, const fl
 
 // MARK: Passes
 
-static correlation forward_correlation(const pf_settings *settings, const pf_convolution2d *p, int32_t tile) {
+static correlation forward_correlation(const pf_settings *settings, const pf_convolution2d *p, int32_t tile,
+                                       int32_t kind) {
   const pf_winograd_plane output = pf_winograd_output_plane(p);
+  const pf_winograd_grid grid = pf_winograd_tiling(p, false, tile, kind);
+  const bool whole = tile == pf_winograd_whole;
   return (correlation){
-      .kernels = pf_winograd_kernels_of(settings, p, tile),
+      .kernels = pf_winograd_kernels_of(settings, p, tile, &grid),
       .images = p->batch,
       .groups = p->groups,
       .channels = p->input_channels / p->groups,
       .outputs = p->output_channels / p->groups,
       .source_height = p->input_height,
       .source_width = p->input_width,
-      .top = p->padding_top,
-      .left = p->padding_left,
+      .top = whole ? 0 : p->padding_top,
+      .left = whole ? 0 : p->padding_left,
       .height = output.height,
       .width = output.width,
       .step_y = p->dilation_height,
       .step_x = p->dilation_width,
-      .grid = pf_winograd_tiling(p, false, tile),
+      .grid = grid,
   };
 }
 
-static correlation input_gradient_correlation(const pf_settings *settings, const pf_convolution2d *p, int32_t tile) {
-  const correlation forward = forward_correlation(settings, p, tile);
+static correlation input_gradient_correlation(const pf_settings *settings, const pf_convolution2d *p, int32_t tile,
+                                              int32_t kind) {
+  const correlation forward = forward_correlation(settings, p, tile, kind);
+  const bool whole = tile == pf_winograd_whole;
   return (correlation){
       .kernels = forward.kernels,
       .images = p->batch,
@@ -366,35 +373,47 @@ static correlation input_gradient_correlation(const pf_settings *settings, const
       .outputs = forward.channels,
       .source_height = forward.height,
       .source_width = forward.width,
-      .top = (p->kernel_height - 1) * p->dilation_height - p->padding_top,
-      .left = (p->kernel_width - 1) * p->dilation_width - p->padding_left,
+      .top = whole ? 0 : (p->kernel_height - 1) * p->dilation_height - p->padding_top,
+      .left = whole ? 0 : (p->kernel_width - 1) * p->dilation_width - p->padding_left,
       .height = p->input_height,
       .width = p->input_width,
       .step_y = p->dilation_height,
       .step_x = p->dilation_width,
       .turned = true,
-      .grid = pf_winograd_tiling(p, true, tile),
+      .grid = pf_winograd_tiling(p, true, tile, kind),
   };
 }
 
 pf_status pf_winograd_forward(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
                               pf_activation activation, const float *input, const float *weight, const float *bias,
                               float *output) {
-  correlation c = forward_correlation(settings, problem, tile);
-  return correlate(settings, &c, input, weight, bias, activation, pf_overwrite, output);
+  for (int32_t kind = 0; kind < pf_winograd_kinds(tile); ++kind) {
+    correlation c = forward_correlation(settings, problem, tile, kind);
+    if (c.grid.tiles > 0) PF_TRY(correlate(settings, &c, input, weight, bias, activation, pf_overwrite, output));
+  }
+  return pf_ok;
 }
 
 pf_status pf_winograd_input_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
                                      const float *output_gradient, const float *weight, pf_writing writing,
                                      float *input_gradient) {
-  correlation c = input_gradient_correlation(settings, problem, tile);
-  return correlate(settings, &c, output_gradient, weight, NULL, pf_activation_none, writing, input_gradient);
+  for (int32_t kind = 0; kind < pf_winograd_kinds(tile); ++kind) {
+    correlation c = input_gradient_correlation(settings, problem, tile, kind);
+    if (c.grid.tiles == 0) continue;
+    PF_TRY(correlate(settings, &c, output_gradient, weight, NULL, pf_activation_none, writing, input_gradient));
+  }
+  return pf_ok;
 }
 
 int64_t pf_winograd_correlation_workspace(const pf_settings *settings, const pf_convolution2d *problem, bool turned,
                                           int32_t tile) {
-  correlation c = turned ? input_gradient_correlation(settings, problem, tile)
-                         : forward_correlation(settings, problem, tile);
-  plan(settings, &c);
-  return c.workspace_floats * (int64_t)sizeof(float);
+  int64_t floats = 0;
+  for (int32_t kind = 0; kind < pf_winograd_kinds(tile); ++kind) {
+    correlation c = turned ? input_gradient_correlation(settings, problem, tile, kind)
+                           : forward_correlation(settings, problem, tile, kind);
+    if (c.grid.tiles == 0) continue;
+    plan(settings, &c);
+    floats = pf_maximum_of(floats, c.workspace_floats);
+  }
+  return floats * (int64_t)sizeof(float);
 }

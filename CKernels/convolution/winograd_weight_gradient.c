@@ -53,6 +53,7 @@ typedef struct gradient {
   int64_t all_channels, all_outputs;       // of one group
   int64_t channels, outputs;               // that are computed
   int64_t height, width;                   // of the output gradient
+  int64_t top, left;                       // from an input tile's window to its gradient's
 
   pf_winograd_grid grid;
   sharing sharing;
@@ -70,11 +71,12 @@ typedef struct gradient {
   int64_t workspace_floats;
 } gradient;
 
-static void plan(const pf_settings *settings, const pf_convolution2d *p, int32_t tile,
+static void plan(const pf_settings *settings, const pf_convolution2d *p, int32_t tile, pf_winograd_grid grid,
                  const pf_winograd_selection *selection, gradient *g) {
   const pf_winograd_plane output = pf_winograd_output_plane(p);
+  const bool whole = tile == pf_winograd_whole;
   *g = (gradient){
-      .kernels = pf_winograd_kernels_of(settings, p, tile),
+      .kernels = pf_winograd_kernels_of(settings, p, tile, &grid),
       .lanes = settings->kernels->lanes,
       .problem = p,
       .selection = selection,
@@ -82,7 +84,9 @@ static void plan(const pf_settings *settings, const pf_convolution2d *p, int32_t
       .all_outputs = p->output_channels / p->groups,
       .height = output.height,
       .width = output.width,
-      .grid = pf_winograd_tiling(p, false, tile),
+      .top = whole ? 0 : p->padding_top,
+      .left = whole ? 0 : p->padding_left,
+      .grid = grid,
       .chunks = 1,
   };
   g->channels = selection == NULL ? g->all_channels : selection->channels;
@@ -205,13 +209,14 @@ static void transform_tiles(const run *r, bool of_input, pf_winograd_planes plan
     const pf_winograd_run tile_run = pf_winograd_next_run(&g->grid, first, count);
     planes.first = tile_run.image * image + place;
     if (of_input) {
-      g->kernels->transform_input(&planes, tile_run.y - p->padding_top, -p->padding_left, tile_run.first,
+      g->kernels->transform_input(&planes, tile_run.y - g->top, g->grid.first_x - g->left, tile_run.first,
                                   tile_run.count, &target);
     } else {
-      if (tile_run.y == 0 && tile_run.first == 0) {
+      if (tile_run.y == 0 && g->grid.first_x == 0 && tile_run.first == 0) {
         pf_plane_sums_take(r->plane_sums, tile_run.image, 1, place / planes.stride, planes.channels);
       }
-      g->kernels->transform_output_gradient(&planes, tile_run.y, 0, tile_run.first, tile_run.count, &target);
+      g->kernels->transform_output_gradient(&planes, tile_run.y, g->grid.first_x, tile_run.first, tile_run.count,
+                                            &target);
     }
     first += tile_run.count;
     count -= tile_run.count;
@@ -420,12 +425,13 @@ static void sum_weights(void *argument, int64_t begin, int64_t end, int32_t part
   }
 }
 
-pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
-                                      const float *input, const float *output_gradient, const uint8_t *gradient_mask,
-                                      const pf_winograd_selection *selection, const pf_plane_sums *plane_sums,
-                                      pf_writing writing, float *weight_gradient) {
+/// The gradient from tiles of one kind.
+static pf_status run_kind(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
+                          pf_winograd_grid grid, const float *input, const float *output_gradient,
+                          const uint8_t *gradient_mask, const pf_winograd_selection *selection,
+                          const pf_plane_sums *plane_sums, pf_writing writing, float *weight_gradient) {
   gradient g;
-  plan(settings, problem, tile, selection, &g);
+  plan(settings, problem, tile, grid, selection, &g);
   float *workspace = pf_allocate_floats(g.workspace_floats);
   PF_REQUIRE(workspace != NULL, pf_error_memory);
   run r = {
@@ -460,9 +466,29 @@ pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_conv
   return pf_ok;
 }
 
+pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
+                                      const float *input, const float *output_gradient, const uint8_t *gradient_mask,
+                                      const pf_winograd_selection *selection, const pf_plane_sums *plane_sums,
+                                      pf_writing writing, float *weight_gradient) {
+  for (int32_t kind = 0; kind < pf_winograd_kinds(tile); ++kind) {
+    const pf_winograd_grid grid = pf_winograd_tiling(problem, false, tile, kind);
+    if (grid.tiles == 0) continue;
+    PF_TRY(run_kind(settings, problem, tile, grid, input, output_gradient, gradient_mask, selection, plane_sums,
+                    writing, weight_gradient));
+    writing = pf_accumulate;
+  }
+  return pf_ok;
+}
+
 int64_t pf_winograd_weight_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
                                               int32_t tile) {
-  gradient g;
-  plan(settings, problem, tile, NULL, &g);
-  return g.workspace_floats * (int64_t)sizeof(float);
+  int64_t floats = 0;
+  for (int32_t kind = 0; kind < pf_winograd_kinds(tile); ++kind) {
+    const pf_winograd_grid grid = pf_winograd_tiling(problem, false, tile, kind);
+    if (grid.tiles == 0) continue;
+    gradient g;
+    plan(settings, problem, tile, grid, NULL, &g);
+    floats = pf_maximum_of(floats, g.workspace_floats);
+  }
+  return floats * (int64_t)sizeof(float);
 }

@@ -182,6 +182,7 @@ typedef struct pf_kernels {
   pf_depthwise_kernels depthwise;
 
   pf_winograd_kernels winograd_2, winograd_4, winograd_line;  // of tiles 2x2, 4x4 and 1x4
+  pf_winograd_kernels winograd_phase[3][3];                   // of whole phases, by height - 1 and width - 1
 } pf_kernels;
 
 void pf_fill_kernels_baseline(pf_kernels *kernels);

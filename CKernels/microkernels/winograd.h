@@ -1,5 +1,6 @@
 // Winograd's leaf functions, a table of them for each tile. See convolution/winograd.h for the algorithm. What is said
-// of squares below goes for tiles of one row likewise: their windows have one row, and so have the kernels.
+// below of squares of tile + 2 and of tile pixels goes for other tiles likewise: those of one row have windows, and
+// kernels, of one row; the windows of whole phases are the phases.
 
 #ifndef PF_WINOGRAD_KERNELS_H
 #define PF_WINOGRAD_KERNELS_H
@@ -47,8 +48,7 @@ typedef struct pf_winograd_finish {
 } pf_winograd_finish;
 
 typedef struct pf_winograd_kernels {
-  int32_t tile;     // outputs of a tile along each axis: 2 or 4
-  int32_t points;   // (tile + 2) squared, or tile + 2 for tiles of one row
+  int32_t points;   // of a tile
   int32_t taps;     // of a kernel: 3 x 3 or 1 x 3
   int32_t rows;     // the largest register tile of the two products
   int32_t vectors;

@@ -162,27 +162,31 @@ static void multiply_transposed(int64_t points, int64_t tiles, int64_t channels,
 #undef PF_WITH_ROWS_TO_8
 #undef PF_WITH_ROWS_TO_14
 
-#define PF_WINOGRAD_ENTER(name, m, kernel_rows)                          \
-  {                                                                      \
-    .tile = m,                                                           \
-    .points = (kernel_rows == 1 ? 1 : m + 2) * (m + 2),                  \
-    .taps = kernel_rows * 3,                                             \
-    .rows = PF_TILE_ROWS,                                                \
-    .vectors = PF_TILE_VECTORS,                                          \
-    .transform_input = transform_input_##name,                           \
-    .transform_output_gradient = transform_output_gradient_##name,       \
-    .transform_weight = transform_weight_##name,                         \
-    .transform_turned_weight = transform_turned_weight_##name,           \
-    .multiply = multiply,                                                \
-    .transform_output = transform_output_##name,                         \
-    .multiply_transposed = multiply_transposed,                          \
-    .transform_weight_gradient = transform_weight_gradient_##name,       \
-  }
+#define PF_WINOGRAD_ENTER(table, name, points_y, points_x, kernel_rows)  \
+  kernels->table = (pf_winograd_kernels){                                \
+      .points = points_y * points_x,                                     \
+      .taps = kernel_rows * 3,                                           \
+      .rows = PF_TILE_ROWS,                                              \
+      .vectors = PF_TILE_VECTORS,                                        \
+      .transform_input = transform_input_##name,                         \
+      .transform_output_gradient = transform_output_gradient_##name,     \
+      .transform_weight = transform_weight_##name,                       \
+      .transform_turned_weight = transform_turned_weight_##name,         \
+      .multiply = multiply,                                              \
+      .transform_output = transform_output_##name,                       \
+      .multiply_transposed = multiply_transposed,                        \
+      .transform_weight_gradient = transform_weight_gradient_##name,     \
+  };
+#define PF_WINOGRAD_ENTER_PHASE(height, width) \
+  PF_WINOGRAD_ENTER(winograd_phase[height - 1][width - 1], height##width, (2 * height - 1), (2 * width - 1), 3)
 
 static void fill_winograd(pf_kernels *kernels) {
-  kernels->winograd_2 = (pf_winograd_kernels)PF_WINOGRAD_ENTER(2, 2, 3);
-  kernels->winograd_4 = (pf_winograd_kernels)PF_WINOGRAD_ENTER(4, 4, 3);
-  kernels->winograd_line = (pf_winograd_kernels)PF_WINOGRAD_ENTER(line, 4, 1);
+  PF_WINOGRAD_ENTER(winograd_2, 2, 4, 4, 3)
+  PF_WINOGRAD_ENTER(winograd_4, 4, 6, 6, 3)
+  PF_WINOGRAD_ENTER(winograd_line, line, 1, line_points, 1)
+  PF_EACH_PHASE(PF_WINOGRAD_ENTER_PHASE)
 }
 
 #undef PF_WINOGRAD_ENTER
+#undef PF_WINOGRAD_ENTER_PHASE
+#undef PF_EACH_PHASE

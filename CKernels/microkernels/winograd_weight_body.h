@@ -1,8 +1,14 @@
 // Winograd's transforms of weights and of their gradients, one lane an output. A filter's weights are contiguous and
-// those of neighbouring filters far apart, so whole lines are read of PF_LANES filters and transposed. A kernel has 3
-// columns and 1 or 3 rows, `rows` below.
+// those of neighbouring filters far apart, so whole lines are read of PF_LANES filters and transposed.
 
 enum { most_taps = 9 };
+
+/// What filters are transformed for: tiles of m x m outputs, 3 rows a kernel; of 1 x m, 1 row; or, with m = 0, whole
+/// phases of height x width.
+typedef struct filter_form {
+  int32_t m, rows;
+  int32_t height, width;
+} filter_form;
 
 // MARK: One dimension
 
@@ -42,12 +48,89 @@ PF_INLINE void winograd_weight_gradient(const int32_t m, const vector s[], vecto
   }
 }
 
+/// The products' factors for a phase of `length` pixels between zeros: 2 * length - 1 values from 3.
+PF_INLINE void phase_weight(const int32_t length, const vector g[3], vector u[]) {
+  if (length == 1) {
+    u[0] = g[1];
+  } else if (length == 2) {
+    u[0] = g[0] - g[1];
+    u[1] = g[1];
+    u[2] = g[2] - g[1];
+  } else {
+    const vector even_near = broadcast(4.0f / 3) * g[1], even_far = broadcast(-1.0f / 12) * g[1];
+    const vector odd_near =
+        multiply_add(broadcast(4 * PF_SQRT_HALF / 3), g[0], broadcast(-2 * PF_SQRT_HALF / 3) * g[2]);
+    const vector odd_far = multiply_add(broadcast(PF_SQRT_2 / 6), g[2], broadcast(-PF_SQRT_2 / 12) * g[0]);
+    u[0] = broadcast(-2.5f) * g[1];
+    u[1] = even_near + odd_near;
+    u[2] = even_near - odd_near;
+    u[3] = even_far + odd_far;
+    u[4] = even_far - odd_far;
+  }
+}
+
+/// Its transpose: 3 values from 2 * length - 1.
+PF_INLINE void phase_weight_gradient(const int32_t length, const vector s[], vector g[3]) {
+  if (length == 1) {
+    g[0] = g[2] = broadcast(0);
+    g[1] = s[0];
+  } else if (length == 2) {
+    g[0] = s[0];
+    g[1] = s[1] - (s[0] + s[2]);
+    g[2] = s[2];
+  } else {
+    const vector even_near = s[1] + s[2], odd_near = s[1] - s[2], even_far = s[3] + s[4], odd_far = s[3] - s[4];
+    g[0] = multiply_add(broadcast(4 * PF_SQRT_HALF / 3), odd_near, broadcast(-PF_SQRT_2 / 12) * odd_far);
+    g[1] = multiply_add(broadcast(4.0f / 3), even_near,
+                        multiply_add(broadcast(-1.0f / 12), even_far, broadcast(-2.5f) * s[0]));
+    g[2] = multiply_add(broadcast(-2 * PF_SQRT_HALF / 3), odd_near, broadcast(PF_SQRT_2 / 6) * odd_far);
+  }
+}
+
 // MARK: Weights
 
+/// Calls transform(height, width, ...) with constants for the two.
+#define PF_WITH_PHASE(transform, height, width, ...)  \
+  switch (10 * (height) + (width)) {                  \
+    case 11: transform(1, 1, __VA_ARGS__); break;     \
+    case 12: transform(1, 2, __VA_ARGS__); break;     \
+    case 13: transform(1, 3, __VA_ARGS__); break;     \
+    case 21: transform(2, 1, __VA_ARGS__); break;     \
+    case 22: transform(2, 2, __VA_ARGS__); break;     \
+    case 23: transform(2, 3, __VA_ARGS__); break;     \
+    case 31: transform(3, 1, __VA_ARGS__); break;     \
+    case 32: transform(3, 2, __VA_ARGS__); break;     \
+    case 33: transform(3, 3, __VA_ARGS__); break;     \
+    default: __builtin_unreachable();                 \
+  }
+
+PF_INLINE void transform_phase_filter(const int32_t height, const int32_t width, const float *filter, bool turned,
+                                      float *point, int64_t point_stride) {
+  vector lines[phase_points][3];
+  PF_UNROLL for (int32_t j = 0; j < 3; ++j) {
+    vector g[3], u[phase_points];
+    PF_UNROLL for (int32_t i = 0; i < 3; ++i) {
+      const int32_t tap = i * 3 + j;
+      g[i] = load(filter + (turned ? most_taps - 1 - tap : tap) * PF_LANES);
+    }
+    phase_weight(height, g, u);
+    PF_UNROLL for (int32_t i = 0; i < 2 * height - 1; ++i) lines[i][j] = u[i];
+  }
+  PF_UNROLL for (int32_t i = 0; i < 2 * height - 1; ++i) {
+    vector u[phase_points];
+    phase_weight(width, lines[i], u);
+    PF_UNROLL for (int32_t j = 0; j < 2 * width - 1; ++j, point += point_stride) store(point, u[j]);
+  }
+}
+
 /// The taps, a vector each, transformed and stored a vector a point.
-PF_INLINE void transform_filter(const int32_t m, const int32_t rows, const float *filter, bool turned, float *point,
+PF_INLINE void transform_filter(const filter_form form, const float *filter, bool turned, float *point,
                                 int64_t point_stride) {
-  const int32_t taps = rows * 3, point_rows = rows == 1 ? 1 : m + 2;
+  if (form.m == 0) {
+    PF_WITH_PHASE(transform_phase_filter, form.height, form.width, filter, turned, point, point_stride)
+    return;
+  }
+  const int32_t m = form.m, rows = form.rows, taps = rows * 3, point_rows = rows == 1 ? 1 : m + 2;
   vector lines[6][3];
   PF_UNROLL for (int32_t j = 0; j < 3; ++j) {
     vector g[3], u[6];
@@ -69,9 +152,9 @@ PF_INLINE void transform_filter(const int32_t m, const int32_t rows, const float
   }
 }
 
-PF_INLINE void transform_weight(const int32_t m, const int32_t rows, const float *weight, int64_t output_stride,
-                                int64_t channels, int64_t outputs, const pf_winograd_block *result) {
-  const int32_t taps = rows * 3;
+PF_INLINE void transform_weight(const filter_form form, const float *weight, int64_t output_stride, int64_t channels,
+                                int64_t outputs, const pf_winograd_block *result) {
+  const int32_t taps = form.rows * 3;
   float filters[most_taps * PF_LANES * PF_LANES] __attribute__((aligned(64)));  // of PF_LANES channels: tap by tap
   for (int64_t output = 0; output < outputs; output += PF_LANES) {
     for (int64_t channel = 0; channel < channels; channel += PF_LANES) {
@@ -91,17 +174,17 @@ PF_INLINE void transform_weight(const int32_t m, const int32_t rows, const float
         PF_UNROLL for (int32_t o = 0; o < PF_LANES; ++o) store(filters + (i + o) * PF_LANES, square[o]);
       }
       for (int64_t c = 0; c < count; ++c) {
-        transform_filter(m, rows, filters + c * taps * PF_LANES, false,
+        transform_filter(form, filters + c * taps * PF_LANES, false,
                          result->data + (channel + c) * result->width + output, result->point_stride);
       }
     }
   }
 }
 
-PF_INLINE void transform_turned_weight(const int32_t m, const int32_t rows, const float *weight, int64_t channel_stride,
+PF_INLINE void transform_turned_weight(const filter_form form, const float *weight, int64_t channel_stride,
                                        int64_t channels, int64_t outputs, const pf_winograd_block *result) {
   enum { most_squares = (most_taps + PF_LANES - 1) / PF_LANES };
-  const int32_t taps = rows * 3;
+  const int32_t taps = form.rows * 3;
   for (int64_t output = 0; output < outputs; output += PF_LANES) {
     const int64_t count = outputs - output < PF_LANES ? outputs - output : PF_LANES;
     for (int64_t channel = 0; channel < channels; ++channel) {
@@ -115,16 +198,39 @@ PF_INLINE void transform_turned_weight(const int32_t m, const int32_t rows, cons
         transpose(square);
         PF_UNROLL for (int32_t o = 0; o < PF_LANES; ++o) store(filter + (i + o) * PF_LANES, square[o]);
       }
-      transform_filter(m, rows, filter, true, result->data + channel * result->width + output, result->point_stride);
+      transform_filter(form, filter, true, result->data + channel * result->width + output, result->point_stride);
     }
   }
 }
 
 // MARK: Weight gradient
 
-PF_INLINE void transform_sums(const int32_t m, const int32_t rows, const float *sums, int64_t point_stride,
-                              int64_t parts, int64_t part_stride, float *filter) {
-  const int32_t point_rows = rows == 1 ? 1 : m + 2;
+PF_INLINE void transform_phase_sums(const int32_t height, const int32_t width, const float *sums, int64_t point_stride,
+                                    int64_t parts, int64_t part_stride, float *filter) {
+  vector lines[phase_points][3];
+  PF_UNROLL for (int32_t i = 0; i < 2 * height - 1; ++i) {
+    vector s[phase_points];
+    PF_UNROLL for (int32_t j = 0; j < 2 * width - 1; ++j, sums += point_stride) {
+      s[j] = load(sums);
+      for (int64_t p = 1; p < parts; ++p) s[j] += load(sums + p * part_stride);
+    }
+    phase_weight_gradient(width, s, lines[i]);
+  }
+  PF_UNROLL for (int32_t j = 0; j < 3; ++j) {
+    vector s[phase_points], g[3];
+    PF_UNROLL for (int32_t i = 0; i < 2 * height - 1; ++i) s[i] = lines[i][j];
+    phase_weight_gradient(height, s, g);
+    PF_UNROLL for (int32_t i = 0; i < 3; ++i) store(filter + (i * 3 + j) * PF_LANES, g[i]);
+  }
+}
+
+PF_INLINE void transform_sums(const filter_form form, const float *sums, int64_t point_stride, int64_t parts,
+                              int64_t part_stride, float *filter) {
+  if (form.m == 0) {
+    PF_WITH_PHASE(transform_phase_sums, form.height, form.width, sums, point_stride, parts, part_stride, filter)
+    return;
+  }
+  const int32_t m = form.m, rows = form.rows, point_rows = rows == 1 ? 1 : m + 2;
   vector lines[6][3];
   PF_UNROLL for (int32_t i = 0; i < point_rows; ++i) {
     vector s[6];
@@ -168,18 +274,17 @@ PF_INLINE void store_gradient(int64_t count, const float *values, const uint8_t 
   }
 }
 
-PF_INLINE void transform_weight_gradient(const int32_t m, const int32_t rows, const pf_winograd_block *products,
-                                         int64_t parts, int64_t part_stride, int64_t channels, int64_t outputs,
-                                         const uint8_t *mask, bool accumulate, float *gradient,
-                                         int64_t output_stride) {
-  const int32_t taps = rows * 3;
+PF_INLINE void transform_weight_gradient(const filter_form form, const pf_winograd_block *products, int64_t parts,
+                                         int64_t part_stride, int64_t channels, int64_t outputs, const uint8_t *mask,
+                                         bool accumulate, float *gradient, int64_t output_stride) {
+  const int32_t taps = form.rows * 3;
   float filters[most_taps * PF_LANES * PF_LANES] __attribute__((aligned(64)));
   for (int64_t output = 0; output < outputs; output += PF_LANES) {
     for (int64_t channel = 0; channel < channels; channel += PF_LANES) {
       const int64_t count = channels - channel < PF_LANES ? channels - channel : PF_LANES;
       for (int64_t c = 0; c < count; ++c) {
-        transform_sums(m, rows, products->data + (channel + c) * products->width + output, products->point_stride,
-                       parts, part_stride, filters + c * taps * PF_LANES);
+        transform_sums(form, products->data + (channel + c) * products->width + output, products->point_stride, parts,
+                       part_stride, filters + c * taps * PF_LANES);
       }
       const int64_t lanes = outputs - output < PF_LANES ? outputs - output : PF_LANES;
       for (int64_t i = 0; i < count * taps; i += PF_LANES) {
@@ -201,24 +306,47 @@ PF_INLINE void transform_weight_gradient(const int32_t m, const int32_t rows, co
 
 // MARK: Tiles
 
-#define PF_WINOGRAD_WEIGHTS(name, m, rows)                                                                            \
+static void transform_weight_phases(int32_t height, int32_t width, const float *weight, int64_t output_stride,
+                                    int64_t channels, int64_t outputs, const pf_winograd_block *result) {
+  transform_weight((filter_form){0, 3, height, width}, weight, output_stride, channels, outputs, result);
+}
+
+static void transform_turned_weight_phases(int32_t height, int32_t width, const float *weight, int64_t channel_stride,
+                                           int64_t channels, int64_t outputs, const pf_winograd_block *result) {
+  transform_turned_weight((filter_form){0, 3, height, width}, weight, channel_stride, channels, outputs, result);
+}
+
+static void transform_weight_gradient_phases(int32_t height, int32_t width, const pf_winograd_block *products,
+                                             int64_t parts, int64_t part_stride, int64_t channels, int64_t outputs,
+                                             const uint8_t *mask, bool accumulate, float *gradient,
+                                             int64_t output_stride) {
+  transform_weight_gradient((filter_form){0, 3, height, width}, products, parts, part_stride, channels, outputs, mask,
+                            accumulate, gradient, output_stride);
+}
+
+/// The functions of tiles called `name`: each calls that of the same name and `form` with the arguments in front.
+#define PF_WINOGRAD_WEIGHTS(name, form, ...)                                                                          \
   static void transform_weight_##name(const float *weight, int64_t output_stride, int64_t channels, int64_t outputs,  \
                                       const pf_winograd_block *result) {                                              \
-    transform_weight(m, rows, weight, output_stride, channels, outputs, result);                                      \
+    transform_weight##form(__VA_ARGS__, weight, output_stride, channels, outputs, result);                            \
   }                                                                                                                   \
   static void transform_turned_weight_##name(const float *weight, int64_t channel_stride, int64_t channels,           \
                                              int64_t outputs, const pf_winograd_block *result) {                      \
-    transform_turned_weight(m, rows, weight, channel_stride, channels, outputs, result);                              \
+    transform_turned_weight##form(__VA_ARGS__, weight, channel_stride, channels, outputs, result);                    \
   }                                                                                                                   \
   static void transform_weight_gradient_##name(const pf_winograd_block *products, int64_t parts, int64_t part_stride, \
                                                int64_t channels, int64_t outputs, const uint8_t *mask,                \
                                                bool accumulate, float *gradient, int64_t output_stride) {             \
-    transform_weight_gradient(m, rows, products, parts, part_stride, channels, outputs, mask, accumulate, gradient,   \
-                              output_stride);                                                                         \
+    transform_weight_gradient##form(__VA_ARGS__, products, parts, part_stride, channels, outputs, mask, accumulate,   \
+                                    gradient, output_stride);                                                         \
   }
+#define PF_WINOGRAD_PHASE_WEIGHTS(height, width) PF_WINOGRAD_WEIGHTS(height##width, _phases, height, width)
 
-PF_WINOGRAD_WEIGHTS(2, 2, 3)
-PF_WINOGRAD_WEIGHTS(4, 4, 3)
-PF_WINOGRAD_WEIGHTS(line, 4, 1)
+PF_WINOGRAD_WEIGHTS(2, , (filter_form){.m = 2, .rows = 3})
+PF_WINOGRAD_WEIGHTS(4, , (filter_form){.m = 4, .rows = 3})
+PF_WINOGRAD_WEIGHTS(line, , (filter_form){.m = line_tile, .rows = 1})
+PF_EACH_PHASE(PF_WINOGRAD_PHASE_WEIGHTS)
 
 #undef PF_WINOGRAD_WEIGHTS
+#undef PF_WINOGRAD_PHASE_WEIGHTS
+#undef PF_WITH_PHASE

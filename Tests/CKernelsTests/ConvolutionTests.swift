@@ -54,7 +54,7 @@ extension KernelTests {
                     #expect(ref_report_algorithm_count(&report, index, pass) >= 3, "\(name) in pass \(pass)")
                 }
             }
-            #expect(reached == ["direct", "depthwise", "winograd 1x4", "winograd 2x2", "winograd 4x4"])
+            #expect(reached == ["direct", "depthwise", "winograd 1x4", "winograd 2x2", "winograd 3x3", "winograd 4x4"])
         }
 
         @Test("Fast numerics equal the reference on integers wherever the algorithm is direct")

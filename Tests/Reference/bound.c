@@ -78,6 +78,59 @@ static growth growth_of_winograd(int32_t outputs, const double *points) {
   return q;
 }
 
+// A phase of n pixels between zeros gives n outputs, y_j = sum over i of t_(n-1-j+i) x_i with t_(n-2) ... t_n the three
+// weights and zeros around them: transposed multiplication of polynomials of n coefficients, t being what the product's
+// coefficients meet. With 2n - 1 points, y = E'[(W g) * (E x)] in reversed order, E_ki = p_k^i, and W has, of the
+// polynomials that interpolate, the coefficients that meet weights. The weight gradient is W'[(E x) * (E y)].
+static growth growth_of_phase(int64_t length) {
+  enum { longest = 3, most_points = 2 * longest - 1 };
+  const double root = sqrt(0.5), points[][most_points] = {{0}, {0, 1}, {0, root, -root, 2 * root, -2 * root}};
+  const int n = (int)length, products = 2 * n - 1, finite = n == 2 ? 2 : products;
+  double e[most_points][longest], w[most_points][taps], e_sum[most_points] = {0}, w_sum[most_points] = {0};
+  for (int k = 0; k < products; k++) {
+    const bool infinite = k == finite;
+    double coefficients[most_points + 1] = {1}, scale = 1;
+    int degree = 0;
+    for (int l = 0; l < finite; l++) {
+      if (l == k) continue;
+      if (!infinite) scale *= points[n - 1][k] - points[n - 1][l];
+      for (int i = ++degree; i >= 0; i--)
+        coefficients[i] = (i > 0 ? coefficients[i - 1] : 0) - (i < degree ? points[n - 1][l] * coefficients[i] : 0);
+    }
+    for (int i = 0; i < n; i++) e_sum[k] += e[k][i] = infinite ? i == n - 1 : pow(fabs(points[n - 1][k]), i);
+    for (int j = 0; j < taps; j++) {
+      const int power = n - 2 + j;
+      w_sum[k] += w[k][j] = power < 0 || power >= products ? 0 : fabs(coefficients[power] / scale);
+    }
+  }
+  growth q = {0};
+  for (int i = 0; i < n; i++) {
+    double sum = 0;
+    for (int k = 0; k < products; k++) sum += e[k][i] * w_sum[k] * e_sum[k];
+    q.output = fmax(q.output, sum);
+  }
+  for (int j = 0; j < taps; j++) {
+    double sum = 0;
+    for (int k = 0; k < products; k++) sum += w[k][j] * e_sum[k] * e_sum[k];
+    q.weight_gradient = fmax(q.weight_gradient, sum);
+  }
+  return q;
+}
+
+/// The larger growth of the phases along an axis, whose lengths differ by one at most.
+static growth growth_of_phases(int64_t extent, int64_t dilation) {
+  const growth longer = growth_of_phase((extent - 1) / dilation + 1);
+  const growth shorter = growth_of_phase(extent < dilation ? 1 : extent / dilation);
+  return (growth){fmax(longer.output, shorter.output), fmax(longer.weight_gradient, shorter.weight_gradient)};
+}
+
+static bool has_short_phases(const ref_convolution *p) {
+  return p->kernel_height == 3 && p->kernel_width == 3 && p->padding_top == p->dilation_height &&
+         p->padding_bottom == p->dilation_height && p->padding_left == p->dilation_width &&
+         p->padding_right == p->dilation_width && (p->input_height - 1) / p->dilation_height < 3 &&
+         (p->input_width - 1) / p->dilation_width < 3;
+}
+
 /// Tiles along an axis: pixels that are congruent modulo the dilation make tiles of their own.
 static double tiles_along(int64_t extent, int64_t dilation, int32_t tile) {
   double tiles = 0;
@@ -96,17 +149,25 @@ ref_fast_bound ref_winograd_bound_of(const ref_convolution *p, int32_t rows, int
   const int64_t kernel_columns = upright ? p->kernel_height : p->kernel_width;
   const bool square = kernel_rows == 3 && rows == columns && (columns == 2 || columns == 4);
   const bool line = kernel_rows == 1 && rows == 1 && columns == 4;
-  if (kernel_columns != 3 || p->stride_height != 1 || p->stride_width != 1 || !(square || line)) {
+  const bool whole = rows == 3 && columns == 3 && has_short_phases(p);
+  if (kernel_columns != 3 || p->stride_height != 1 || p->stride_width != 1 || !(square || line || whole)) {
     return (ref_fast_bound){0};
   }
-  growth q = growth_of_winograd(columns, columns == 2 ? points_2 : points_4);
-  if (square) q = (growth){q.output * q.output, q.weight_gradient * q.weight_gradient};
+  growth q;
+  if (whole) {
+    const growth down = growth_of_phases(p->input_height, p->dilation_height);
+    const growth across = growth_of_phases(p->input_width, p->dilation_width);
+    q = (growth){down.output * across.output, down.weight_gradient * across.weight_gradient};
+  } else {
+    q = growth_of_winograd(columns, columns == 2 ? points_2 : points_4);
+    if (square) q = (growth){q.output * q.output, q.weight_gradient * q.weight_gradient};
+  }
   const double tiles_down = tiles_along(ref_output_height(p), p->dilation_height, upright ? columns : rows);
   const double tiles_across = tiles_along(ref_output_width(p), p->dilation_width, upright ? rows : columns);
   const int64_t inputs = p->input_channels / p->groups, outputs = p->output_channels / p->groups;
   const double tiles = (double)p->batch * tiles_down * tiles_across;
   return (ref_fast_bound){
-      .roundings = square ? 2 * transform_roundings : transform_roundings,
+      .roundings = line ? transform_roundings : 2 * transform_roundings,
       .forward_terms = inputs,
       .input_gradient_terms = outputs,
       .weight_gradient_terms = (int64_t)tiles,
@@ -116,7 +177,8 @@ ref_fast_bound ref_winograd_bound_of(const ref_convolution *p, int32_t rows, int
   };
 }
 
-// With 2 x 2 tiles there are at most four times as many, each magnifying 26 times less.
+// With 2 x 2 tiles there are at most four times as many, each magnifying 26 times less; whole phases are as many and
+// magnify less.
 ref_fast_bound ref_fast_bound_of(const ref_convolution *problem) {
   const ref_fast_bound square = ref_winograd_bound_of(problem, 4, 4);
   return square.roundings > 0 ? square : ref_winograd_bound_of(problem, 1, 4);

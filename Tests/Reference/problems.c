@@ -229,6 +229,17 @@ static void draw_wide_dilated(ref_random *r, ref_convolution *p) {
   set_image(p, between(r, 1, 26), between(r, 1, 40));
 }
 
+/// Dilated so far that a kernel meets no more than three pixels along either axis.
+static void draw_far_dilated(ref_random *r, ref_convolution *p) {
+  static const int64_t channels[] = {31, 32, 33, 48, 64, 65};
+  set_channels(p, ref_random_once_in(r, 6) ? 2 : 1, PICK(r, channels), PICK(r, channels));
+  set_kernel(p, 3, 3);
+  set_dilation(p, between(r, 1, 12), between(r, 1, 20));
+  set_image(p, between(r, 1, 3 * p->dilation_height), between(r, 1, 3 * p->dilation_width));
+  p->padding_top = p->padding_bottom = p->dilation_height;
+  p->padding_left = p->padding_right = p->dilation_width;
+}
+
 /// So many tiles that their order of summation or the sharing out of their work changes.
 static void draw_many_tiles(ref_random *r, ref_convolution *p) {
   static const int64_t channels[] = {12, 16, 17, 32};
@@ -291,11 +302,12 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
   static const family families[] = {
       {draw_general, 0}, {draw_general, 0}, {draw_general, 0}, {draw_same_3x3, 0}, {draw_same_3x3, 0},
       {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_wide_dilated, 600000}, {draw_wide_dilated, 1500000},
-      {draw_small_3x3, 1500000}, {draw_pointwise, 0}, {draw_pointwise, 0}, {draw_strided_pointwise, 0},
-      {draw_depthwise, 0}, {draw_depthwise, 0}, {draw_large_depthwise, 1500000}, {draw_grouped, 0},
-      {draw_one_dimensional, 0}, {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000},
-      {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0},
-      {draw_stride_over_kernel, 0}, {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}};
+      {draw_far_dilated, 2500000}, {draw_far_dilated, 10000000}, {draw_small_3x3, 1500000}, {draw_pointwise, 0},
+      {draw_pointwise, 0}, {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0},
+      {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0},
+      {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000}, {draw_first_layer, 0},
+      {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0}, {draw_stride_over_kernel, 0}, {draw_dilated, 0},
+      {draw_deep, 0}, {draw_many_pixels, 0}};
   static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000},
                       large = {draw_large, 30000000};
   ref_random random = ref_random_for(seed, index, 0);

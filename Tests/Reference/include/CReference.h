@@ -79,8 +79,8 @@ typedef struct ref_fast_bound {
   double forward, input_gradient, weight_gradient;
 } ref_fast_bound;
 
-/// Winograd's F(rows x columns, 3 x 3) with 2 x 2 or 4 x 4, F(rows x columns, 1 x 3) with 1 x 4, or that upright;
-/// zeros for a problem that it doesn't apply to.
+/// Winograd's F(rows x columns, 3 x 3) with 2 x 2 or 4 x 4, F(rows x columns, 1 x 3) with 1 x 4, or that upright; with
+/// 3 x 3 his algorithm on whole phases of a dilated kernel, of at most that many pixels. Zeros for a problem that it doesn't apply to.
 ref_fast_bound ref_winograd_bound_of(const ref_convolution *problem, int32_t rows, int32_t columns);
 
 /// The largest of those that pf_fast may choose from.
