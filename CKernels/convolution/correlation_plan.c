@@ -207,7 +207,9 @@ pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlati
     // What is summed at a time must follow from the shape alone.
     pf_correlation_plan more = *plan, fewer = *plan;
     fewer.channel_step = step_within(plan, least_inner_budget);
-    if (choose(&fewer, usual_threads) < choose(&more, usual_threads)) plan->channel_step = fewer.channel_step;
+    if (fewer.channel_step < more.channel_step && choose(&fewer, usual_threads) < choose(&more, usual_threads)) {
+      plan->channel_step = fewer.channel_step;
+    }
   }
   choose(plan, settings->threads);
   finish(settings, plan);
