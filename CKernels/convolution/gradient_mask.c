@@ -33,12 +33,10 @@ int64_t pf_count_frozen(const pf_settings *settings, const uint8_t *mask, int64_
   return c.frozen;
 }
 
-/// The kernels' width for the next tile of `left` lanes: the widest that they fill; fewer lanes where these do.
+/// The kernels' width for the next tile of `left` lanes: the narrowest that holds them, or the widest.
 static int32_t width_of(const pf_kernels *kernels, int64_t left) {
   int32_t width = kernels->outer_widths - 1;
   while (width > 0 && left <= kernels->outer_lanes[width - 1]) width -= 1;
-  // A whole tile and a narrow one behind it instead of two whole ones.
-  if (width > 1 && left <= kernels->outer_lanes[width - 1] + kernels->outer_lanes[0]) width -= 1;
   return width;
 }
 

@@ -33,7 +33,7 @@ enum {
   pf_most_tile_rows = 14,
   pf_most_dot_rows = 4,
   pf_most_dot_columns = 6,
-  pf_most_outer_widths = 3,
+  pf_most_outer_widths = 4,
   pf_most_outer_lanes = 32,
   pf_most_plane_rows = 8,
   pf_most_run_taps = 4,
@@ -123,7 +123,7 @@ typedef struct pf_kernels {
   int32_t dot_rows, dot_columns;                // of the largest dot kernel
   pf_dot_kernel dot[pf_most_dot_rows + 1][pf_most_dot_columns + 1];  // by rows and columns, from 1
   int32_t outer_widths;                                              // how many numbers of lanes there are
-  int32_t outer_lanes[pf_most_outer_widths];                         // ascending, each twice the one before
+  int32_t outer_lanes[pf_most_outer_widths];                         // ascending multiples of the first
   pf_outer_kernel outer[pf_most_outer_widths][pf_most_tile_rows + 1];  // by width and rows, from 1 to tile_rows
   pf_plane_kernel plane[pf_most_plane_rows + 1];                     // by rows, from 1
 

@@ -1,33 +1,46 @@
-// Register tiles of outer products along the points of a grid: PF_TILE_ROWS rows read where they lie, times one or two
-// vectors, or half of one, of packed lanes. Their packing, and the way back.
+// Register tiles of outer products along the points of a grid: PF_TILE_ROWS rows read where they lie, times a half, one,
+// one and a half, or two vectors of packed lanes. Their packing, and the way back.
 
-#define PF_OUTER(rows, type, vectors, name)                                                                       \
+typedef float half_vector __attribute__((ext_vector_type(PF_LANES / 2)));
+typedef half_vector unaligned_half __attribute__((aligned(4)));
+
+#define PF_OUTER(rows, vectors, halves, name)                                                                     \
   static void name(const pf_point_runs *runs, const float *a, const int64_t *offsets, const float *b,             \
                    float *result, bool accumulate) {                                                              \
-    typedef type unaligned __attribute__((aligned(4)));                                                           \
-    enum { lanes = sizeof(type) / sizeof(float) };                                                                \
+    enum { half_lanes = PF_LANES / 2, width = vectors * PF_LANES + halves * half_lanes };                         \
     const float *row[rows];                                                                                       \
     PF_UNROLL for (int32_t r = 0; r < rows; ++r) row[r] = a + offsets[r];                                         \
     const pf_point_run *run = runs->first, *end = run + runs->count;                                              \
     const float *ahead = runs->ahead;                                                                             \
     do {                                                                                                          \
-      type sum[rows][vectors];                                                                                    \
+      vector sum[rows][vectors];                                                                                  \
+      half_vector half_sum[rows][halves];                                                                         \
       PF_UNROLL for (int32_t r = 0; r < rows; ++r) {                                                              \
-        PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = (type)0.0f;                                   \
+        PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = broadcast(0);                                 \
+        PF_UNROLL for (int32_t v = 0; v < halves; ++v) half_sum[r][v] = (half_vector)0.0f;                        \
       }                                                                                                           \
       int64_t left = pf_outer_chain;                                                                              \
       do {                                                                                                        \
         int64_t at = run->start;                                                                                  \
         const float *line = ahead;                                                                                \
         for (int64_t i = 0; i < run->length; ++i) {                                                               \
-          type x[vectors];                                                                                        \
-          PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = *(const unaligned *)(b + v * lanes);             \
+          vector x[vectors];                                                                                      \
+          half_vector half_x[halves];                                                                             \
+          PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = load(b + v * PF_LANES);                          \
+          PF_UNROLL for (int32_t v = 0; v < halves; ++v) {                                                        \
+            half_x[v] = *(const unaligned_half *)(b + vectors * PF_LANES);                                        \
+          }                                                                                                       \
           PF_UNROLL for (int32_t r = 0; r < rows; ++r) {                                                          \
-            const type y = (type)row[r][at];                                                                      \
-            PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = PF_MULTIPLY_ADD(x[v], y, sum[r][v]);      \
+            const float y = row[r][at];                                                                           \
+            PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {                                                     \
+              sum[r][v] = multiply_add(x[v], broadcast(y), sum[r][v]);                                            \
+            }                                                                                                     \
+            PF_UNROLL for (int32_t v = 0; v < halves; ++v) {                                                      \
+              half_sum[r][v] = PF_MULTIPLY_ADD(half_x[v], (half_vector)y, half_sum[r][v]);                        \
+            }                                                                                                     \
           }                                                                                                       \
           at += runs->step;                                                                                       \
-          b += vectors * lanes;                                                                                   \
+          b += width;                                                                                             \
           if (vectors == 2) {                                                                                     \
             __builtin_prefetch(line, 0, 2);                                                                       \
             line += runs->ahead_step;                                                                             \
@@ -38,9 +51,14 @@
         run += 1;                                                                                                 \
       } while (run < end && run->length <= left);                                                                 \
       PF_UNROLL for (int32_t r = 0; r < rows; ++r) {                                                              \
+        float *address = result + r * width;                                                                      \
         PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {                                                         \
-          unaligned *address = (unaligned *)(result + (r * vectors + v) * lanes);                                 \
-          *address = accumulate ? *address + sum[r][v] : sum[r][v];                                               \
+          store(address, accumulate ? load(address) + sum[r][v] : sum[r][v]);                                     \
+          address += PF_LANES;                                                                                    \
+        }                                                                                                         \
+        PF_UNROLL for (int32_t v = 0; v < halves; ++v) {                                                          \
+          unaligned_half *half = (unaligned_half *)address;                                                       \
+          *half = accumulate ? *half + half_sum[r][v] : half_sum[r][v];                                           \
         }                                                                                                         \
       }                                                                                                           \
       accumulate = true;                                                                                          \
@@ -54,19 +72,20 @@
 #endif
 
 #if PF_LANES >= 8
-typedef float half_vector __attribute__((ext_vector_type(PF_LANES / 2)));
-#define PF_OUTER_WIDTHS(rows)                \
-  PF_OUTER(rows, half_vector, 1, outer_0_##rows) \
-  PF_OUTER(rows, vector, 1, outer_1_##rows)  \
-  PF_OUTER(rows, vector, 2, outer_2_##rows)
+#define PF_OUTER_WIDTHS(rows)         \
+  PF_OUTER(rows, 0, 1, outer_0_##rows) \
+  PF_OUTER(rows, 1, 0, outer_1_##rows) \
+  PF_OUTER(rows, 1, 1, outer_2_##rows) \
+  PF_OUTER(rows, 2, 0, outer_3_##rows)
 #define PF_OUTER_ENTER(rows)             \
   kernels->outer[0][rows] = outer_0_##rows; \
   kernels->outer[1][rows] = outer_1_##rows; \
-  kernels->outer[2][rows] = outer_2_##rows;
+  kernels->outer[2][rows] = outer_2_##rows; \
+  kernels->outer[3][rows] = outer_3_##rows;
 #else
-#define PF_OUTER_WIDTHS(rows)               \
-  PF_OUTER(rows, vector, 1, outer_0_##rows) \
-  PF_OUTER(rows, vector, 2, outer_1_##rows)
+#define PF_OUTER_WIDTHS(rows)          \
+  PF_OUTER(rows, 1, 0, outer_0_##rows) \
+  PF_OUTER(rows, 2, 0, outer_1_##rows)
 #define PF_OUTER_ENTER(rows)             \
   kernels->outer[0][rows] = outer_0_##rows; \
   kernels->outer[1][rows] = outer_1_##rows;
@@ -90,10 +109,8 @@ PF_OUTER_EACH(PF_OUTER_WIDTHS)
 
 static void fill_outers(pf_kernels *kernels) {
 #if PF_LANES >= 8
-  kernels->outer_widths = 3;
-  kernels->outer_lanes[0] = PF_LANES / 2;
-  kernels->outer_lanes[1] = PF_LANES;
-  kernels->outer_lanes[2] = 2 * PF_LANES;
+  kernels->outer_widths = 4;
+  for (int32_t i = 0; i < 4; ++i) kernels->outer_lanes[i] = (i + 1) * PF_LANES / 2;
 #else
   kernels->outer_widths = 2;
   kernels->outer_lanes[0] = PF_LANES;
@@ -111,10 +128,6 @@ static void fill_outers(pf_kernels *kernels) {
 #undef PF_OUTER_EACH_8
 #undef PF_OUTER_EACH_14
 #undef PF_MULTIPLY_ADD
-
-#if PF_LANES >= 8
-typedef half_vector unaligned_half __attribute__((aligned(4)));
-#endif
 
 /// The first `lanes` lanes, a vector or half of one; others are 0.
 PF_INLINE vector load_whole_or_half(int64_t lanes, const float *source) {
@@ -145,9 +158,8 @@ PF_INLINE void store_whole_or_halves(vector x, float *result, bool halves, bool 
 static void pack_lanes(int64_t count, int64_t rows, const float *source, const int64_t *offsets, int64_t width,
                        float *packed, int64_t tile_stride) {
   enum { ahead = 128 };  // floats: about as long as memory takes
-  const bool halves = width < PF_LANES;
   for (int64_t first = 0; first < rows; first += PF_LANES) {
-    const bool second = rows - first > width;
+    const bool halves = first % width + PF_LANES > width, second = rows - first > width;
     float *result = packed + first / width * tile_stride + first % width;
     const float *row[PF_LANES];
     for (int64_t r = 0; r < PF_LANES; ++r) row[r] = source + offsets[first + r < rows ? first + r : 0];
@@ -175,8 +187,8 @@ static void pack_lanes(int64_t count, int64_t rows, const float *source, const i
 
 static void sum_lanes(int64_t count, int64_t rows, int64_t parts, const float *sums, int64_t part_stride,
                       int64_t width, float *result, int64_t result_stride) {
-  const int64_t lanes = width < PF_LANES ? width : PF_LANES;
   for (int64_t first = 0; first < rows; first += PF_LANES) {
+    const int64_t lanes = width - first < PF_LANES ? width - first : PF_LANES;
     const int64_t most = rows - first < PF_LANES ? rows - first : PF_LANES;
     for (int64_t k = 0; k < count; k += PF_LANES) {
       const int64_t block = count - k < PF_LANES ? count - k : PF_LANES;
