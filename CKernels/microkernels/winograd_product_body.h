@@ -28,7 +28,8 @@ PF_INLINE void product(const int32_t rows, const int32_t vectors, int64_t channe
 }
 
 /// One register tile of `multiply_transposed`: `rows` channels x `vectors` vectors of outputs. Hardware prefetchers
-/// make little of the strides, so this asks for what comes next, `ahead` of the operands, and for the sums it adds to.
+/// make little of the strides, so this asks for what comes next, `ahead` of the operands, and for the sums it adds to;
+/// but not with a single vector, where operands are small and loads are what takes the time.
 PF_INLINE void product_transposed(const int32_t rows, const int32_t vectors, int64_t tiles, const float *input,
                                   int64_t input_stride, int64_t input_ahead, const float *gradient,
                                   int64_t gradient_stride, int64_t gradient_ahead, float *result, bool accumulate) {
@@ -36,15 +37,15 @@ PF_INLINE void product_transposed(const int32_t rows, const int32_t vectors, int
   vector sum[PF_TILE_ROWS][PF_TILE_VECTORS];
   PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
     PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {
-      __builtin_prefetch(result + r * width + v * PF_LANES, 1, 3);
+      if (vectors > 1) __builtin_prefetch(result + r * width + v * PF_LANES, 1, 3);
       sum[r][v] = broadcast(0);
     }
   }
   for (int64_t t = 0; t < tiles; ++t, input += input_stride, gradient += gradient_stride) {
-    __builtin_prefetch(input + input_ahead, 0, 2);
+    if (vectors > 1) __builtin_prefetch(input + input_ahead, 0, 2);
     vector x[PF_TILE_VECTORS];
     PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {
-      __builtin_prefetch(gradient + gradient_ahead + v * PF_LANES, 0, 2);
+      if (vectors > 1) __builtin_prefetch(gradient + gradient_ahead + v * PF_LANES, 0, 2);
       x[v] = load(gradient + v * PF_LANES);
     }
     PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
