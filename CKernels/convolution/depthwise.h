@@ -1,4 +1,5 @@
-// Depthwise convolution, all three passes: one input channel a group, a channel a lane of a vector.
+// Depthwise convolution, all three passes: one input channel a group, a channel a lane of a vector; or, where that is
+// faster, a pixel a lane, as depthwise_rows.h says.
 //
 // A vector's length of channels of a block of an image is transposed into pixels, a vector each, that stay in a cache
 // close by. A tap is then one multiply-add of two whole vectors, however small the image and whatever the stride, the

@@ -2,6 +2,7 @@
 
 #include "convolution/depthwise.h"
 #include "convolution/depthwise_plan.h"
+#include "convolution/depthwise_rows.h"
 
 typedef struct run_state {
   const pf_depthwise_plan *plan;
@@ -99,6 +100,10 @@ static pf_status run(const pf_settings *settings, const pf_convolution2d *proble
 
 pf_status pf_depthwise_forward(const pf_settings *settings, const pf_convolution2d *problem, pf_activation activation,
                                const float *input, const float *weight, const float *bias, float *output) {
+  if (pf_depthwise_by_rows(settings->kernels, problem, pf_pass_forward)) {
+    pf_depthwise_rows_forward(settings, problem, activation, input, weight, bias, output);
+    return pf_ok;
+  }
   run_state state = {.source = input, .weight = weight, .bias = bias, .activation = activation, .result = output};
   return run(settings, problem, pf_pass_forward, &state);
 }
@@ -106,6 +111,10 @@ pf_status pf_depthwise_forward(const pf_settings *settings, const pf_convolution
 pf_status pf_depthwise_input_gradient(const pf_settings *settings, const pf_convolution2d *problem,
                                       const float *output_gradient, const float *weight, pf_writing writing,
                                       float *input_gradient) {
+  if (pf_depthwise_by_rows(settings->kernels, problem, pf_pass_input_gradient)) {
+    pf_depthwise_rows_input_gradient(settings, problem, output_gradient, weight, writing, input_gradient);
+    return pf_ok;
+  }
   run_state state = {.source = output_gradient,
                      .weight = weight,
                      .accumulate = writing == pf_accumulate,

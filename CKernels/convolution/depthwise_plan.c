@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "convolution/depthwise.h"
+#include "convolution/depthwise_rows.h"
 #include "convolution/passes.h"
 
 enum {
@@ -125,8 +126,28 @@ bool pf_depthwise_prepare(const pf_kernels *kernels, const pf_convolution2d *pro
   return true;
 }
 
+/// The time of an image.
+static double time_of(const pf_depthwise_plan *plan) {
+  const bool turned = plan->pass == pf_pass_input_gradient;
+  const pf_depthwise_axis *y = &plan->y, *x = &plan->x;
+  const double inputs = (double)(turned ? y->result : y->source) * (double)(turned ? x->result : x->source);
+  const double outputs = (double)(turned ? y->source : y->result) * (double)(turned ? x->source : x->result) *
+                         (double)plan->multiplier;
+  const lane_costs costs = costs_of(plan->kernels->lanes);
+  return (double)plan->channel_blocks *
+         (costs.moved * (inputs + outputs) + (costs.tap * (double)plan->taps + costs.sum) * outputs);
+}
+
+bool pf_depthwise_by_rows(const pf_kernels *kernels, const pf_convolution2d *problem, pf_convolution_pass pass) {
+  const double time = pf_depthwise_rows_time(kernels, problem, pass);
+  pf_depthwise_plan plan;
+  return time >= 0 && (!pf_depthwise_prepare(kernels, problem, pass, &plan) ||
+                       (double)problem->groups * time <= time_of(&plan));
+}
+
 bool pf_depthwise_suits(const pf_kernels *kernels, const pf_convolution2d *problem, pf_convolution_pass pass) {
   enum { most_multiplier = 4, most_taps = 1 << 10, most_rows = 1 << 20, most_phases = 1 << 10, most_groups = 1 << 24 };
+  if (pf_depthwise_by_rows(kernels, problem, pass)) return true;
   const pf_convolution2d *p = problem;
   if (p->groups < 2 || p->input_channels > p->groups || p->output_channels / p->groups > most_multiplier) return false;
   // Tables by row and phase, and a group's sums, remain small.
@@ -140,21 +161,21 @@ bool pf_depthwise_suits(const pf_kernels *kernels, const pf_convolution2d *probl
   if (!pf_depthwise_prepare(kernels, problem, pass, &plan)) return false;
   const pf_depthwise_axis *y = &plan.y, *x = &plan.x;
   const bool turned = pass == pf_pass_input_gradient;
-  const double inputs = (double)(turned ? y->result : y->source) * (double)(turned ? x->result : x->source);
   const double height = (double)(turned ? y->source : y->result), width = (double)(turned ? x->source : x->result);
   const double lanes = (double)kernels->lanes, taps = (double)plan.taps, multiplier = (double)plan.multiplier;
-  const lane_costs costs = costs_of(kernels->lanes);
-  const double outputs = multiplier * height * width;
-  const double block = costs.moved * (inputs + outputs) + (costs.tap * taps + costs.sum) * outputs;
+  const double tap = costs_of(kernels->lanes).tap;
   const double wait = height < direct_rows ? direct_rows / height : 1;
-  const double row = direct_row + __builtin_ceil(width / lanes) * (costs.tap * taps * wait + direct_lane * lanes);
+  const double row = direct_row + __builtin_ceil(width / lanes) * (tap * taps * wait + direct_lane * lanes);
   const bool spread = y->stride > 1 || x->stride > 1 || y->dilation > 1 || x->dilation > 1;
   const double direct = multiplier * height * row * (spread ? direct_spread : 1);
-  return (double)plan.channel_blocks * block <= (double)plan.groups * direct;
+  return time_of(&plan) <= (double)plan.groups * direct;
 }
 
 int64_t pf_depthwise_workspace(const pf_settings *settings, const pf_convolution2d *problem,
                                pf_convolution_pass pass) {
+  if (pf_depthwise_by_rows(settings->kernels, problem, pass)) {
+    return pf_depthwise_rows_workspace(settings, problem, pass);
+  }
   pf_depthwise_plan plan;
   pf_depthwise_prepare(settings->kernels, problem, pass, &plan);
   pf_depthwise_prepare_parts(settings, &plan);

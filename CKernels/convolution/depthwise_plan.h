@@ -57,6 +57,9 @@ typedef struct pf_depthwise_tables {
   float *scratch;
 } pf_depthwise_tables;
 
+/// Whether a pass of a checked problem is fastest as depthwise_rows.h has it.
+bool pf_depthwise_by_rows(const pf_kernels *kernels, const pf_convolution2d *problem, pf_convolution_pass pass);
+
 /// False where the least block is too large.
 bool pf_depthwise_prepare(const pf_kernels *kernels, const pf_convolution2d *problem, pf_convolution_pass pass,
                           pf_depthwise_plan *plan);

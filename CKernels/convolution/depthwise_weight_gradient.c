@@ -5,6 +5,7 @@
 
 #include "convolution/depthwise.h"
 #include "convolution/depthwise_plan.h"
+#include "convolution/depthwise_rows.h"
 
 typedef struct run_state {
   const pf_depthwise_plan *plan;
@@ -162,6 +163,10 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
 pf_status pf_depthwise_weight_gradient(const pf_settings *settings, const pf_convolution2d *problem, const float *input,
                                        const float *output_gradient, const uint8_t *gradient_mask,
                                        pf_plane_sums *plane_sums, pf_writing writing, float *weight_gradient) {
+  if (pf_depthwise_by_rows(settings->kernels, problem, pf_pass_weight_gradient)) {
+    return pf_depthwise_rows_weight_gradient(settings, problem, input, output_gradient, gradient_mask, plane_sums,
+                                             writing, weight_gradient);
+  }
   pf_depthwise_plan plan;
   pf_depthwise_prepare(settings->kernels, problem, pf_pass_weight_gradient, &plan);
   pf_depthwise_prepare_parts(settings, &plan);

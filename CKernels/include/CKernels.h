@@ -164,7 +164,7 @@ pf_status pf_convolution2d_workspace(const pf_context *context, const pf_convolu
                                      pf_convolution_pass pass, size_t *bytes);
 
 /// Stores the name of the algorithm that one of the first three passes of `problem` runs under `context`: "direct";
-/// "depthwise" for a direct one with a channel a lane, where a group has one input channel; or Winograd's minimal
+/// "depthwise" for a direct one with a channel or a pixel a lane, where a group has one input channel; or Winograd's minimal
 /// filtering on tiles of so many outputs, which pf_fast may choose for kernels of stride 1, dilated or not: "winograd
 /// 2x2" or "winograd 4x4" for 3x3 kernels; "winograd 3x3" where dilated ones, padded to keep the image's size, meet at
 /// most 3x3 pixels, which make a tile; "winograd 1x4" for 1x3 kernels, and 3x1 ones, whose tiles stand upright. With

@@ -15,6 +15,7 @@
 #include "microkernels/copy_body.h"
 #include "microkernels/plane_body.h"
 #include "microkernels/depthwise_body.h"
+#include "microkernels/depthwise_rows_body.h"
 #include "microkernels/peak_body.h"
 #include "microkernels/reduce_body.h"
 #include "microkernels/operations_body.h"
@@ -30,6 +31,7 @@ void PF_FILL(pf_kernels *kernels) {
   fill_outers(kernels);
   fill_planes(kernels);
   fill_depthwise(kernels);
+  fill_depthwise_rows(kernels);
   kernels->copy_rows = copy_rows;
   kernels->pack_columns = pack_columns;
   kernels->scatter_tile = scatter_tile;

@@ -10,6 +10,7 @@
 
 #include "include/CKernels.h"
 #include "microkernels/depthwise.h"
+#include "microkernels/depthwise_rows.h"
 #include "microkernels/operation_kernels.h"
 #include "microkernels/winograd.h"
 
@@ -180,6 +181,7 @@ typedef struct pf_kernels {
   pf_operation_kernels operations;
 
   pf_depthwise_kernels depthwise;
+  pf_depthwise_rows_kernels depthwise_rows;
 
   pf_winograd_kernels winograd_2, winograd_4, winograd_line;  // of tiles 2x2, 4x4 and 1x4
   pf_winograd_kernels winograd_phase[3][3];                   // of whole phases, by height - 1 and width - 1

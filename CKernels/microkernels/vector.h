@@ -65,6 +65,46 @@ PF_INLINE vector odd_lanes(vector x, vector y) {
 #endif
 }
 
+/// The last lane of x and all but the last of y; all but the first lane of x and the first of y.
+PF_INLINE vector lanes_before(vector x, vector y) {
+#if PF_LANES == 16
+  return __builtin_shufflevector(x, y, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30);
+#elif PF_LANES == 8
+  return __builtin_shufflevector(x, y, 7, 8, 9, 10, 11, 12, 13, 14);
+#else
+  return __builtin_shufflevector(x, y, 3, 4, 5, 6);
+#endif
+}
+PF_INLINE vector lanes_behind(vector x, vector y) {
+#if PF_LANES == 16
+  return __builtin_shufflevector(x, y, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
+#elif PF_LANES == 8
+  return __builtin_shufflevector(x, y, 1, 2, 3, 4, 5, 6, 7, 8);
+#else
+  return __builtin_shufflevector(x, y, 1, 2, 3, 4);
+#endif
+}
+
+/// The first, or the second, halves of x and y, alternating.
+PF_INLINE vector alternate_low(vector x, vector y) {
+#if PF_LANES == 16
+  return __builtin_shufflevector(x, y, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#elif PF_LANES == 8
+  return __builtin_shufflevector(x, y, 0, 8, 1, 9, 2, 10, 3, 11);
+#else
+  return __builtin_shufflevector(x, y, 0, 4, 1, 5);
+#endif
+}
+PF_INLINE vector alternate_high(vector x, vector y) {
+#if PF_LANES == 16
+  return __builtin_shufflevector(x, y, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#elif PF_LANES == 8
+  return __builtin_shufflevector(x, y, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+  return __builtin_shufflevector(x, y, 2, 6, 3, 7);
+#endif
+}
+
 /// x with its even lanes replaced by the first, or the second, half of y's.
 PF_INLINE vector replace_even_low(vector x, vector y) {
 #if PF_LANES == 16
@@ -99,10 +139,6 @@ PF_INLINE vector fold_2(vector x, vector y) {
   return __builtin_shufflevector(x, y, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
          __builtin_shufflevector(x, y, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
 }
-PF_INLINE vector fold_1(vector x, vector y) {
-  return __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
-         __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-}
 #elif PF_LANES == 8
 PF_INLINE vector fold_4(vector x, vector y) {
   return __builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11) +
@@ -112,18 +148,12 @@ PF_INLINE vector fold_2(vector x, vector y) {
   return __builtin_shufflevector(x, y, 0, 1, 4, 5, 8, 9, 12, 13) +
          __builtin_shufflevector(x, y, 2, 3, 6, 7, 10, 11, 14, 15);
 }
-PF_INLINE vector fold_1(vector x, vector y) {
-  return __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14) +
-         __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15);
-}
 #else
 PF_INLINE vector fold_2(vector x, vector y) {
   return __builtin_shufflevector(x, y, 0, 1, 4, 5) + __builtin_shufflevector(x, y, 2, 3, 6, 7);
 }
-PF_INLINE vector fold_1(vector x, vector y) {
-  return __builtin_shufflevector(x, y, 0, 2, 4, 6) + __builtin_shufflevector(x, y, 1, 3, 5, 7);
-}
 #endif
+PF_INLINE vector fold_1(vector x, vector y) { return even_lanes(x, y) + odd_lanes(x, y); }
 
 /// The sums across the lanes of PF_LANES vectors, in their order. Each sum's order of additions is the same.
 PF_INLINE vector sums_across(const vector x[PF_LANES]) {

@@ -113,6 +113,15 @@ static void draw_depthwise(ref_random *r, ref_convolution *p) {
   pad(r, p, kernel / 2 + 1);
 }
 
+/// 3 x 3 taps with zeros around the image: rows of any number of vectors, planes of several blocks of rows.
+static void draw_same_depthwise(ref_random *r, ref_convolution *p) {
+  set_channels(p, between(r, 2, 35), 1, 1);
+  set_kernel(p, 3, 3);
+  set_image(p, ref_random_once_in(r, 4) ? between(r, 60, 140) : between(r, 1, 20), between(r, 1, 150));
+  if (ref_random_once_in(r, 2)) set_stride(p, 2, 2);
+  p->padding_top = p->padding_bottom = p->padding_left = p->padding_right = 1;
+}
+
 /// Depthwise images of several blocks, along either axis; and more channels than two vectors hold.
 static void draw_large_depthwise(ref_random *r, ref_convolution *p) {
   static const int64_t channels[] = {2, 3, 4, 5, 8, 15, 16, 17, 24, 31, 33, 40};
@@ -304,6 +313,7 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_wide_dilated, 600000}, {draw_wide_dilated, 1500000},
       {draw_far_dilated, 2500000}, {draw_far_dilated, 10000000}, {draw_small_3x3, 1500000}, {draw_pointwise, 0},
       {draw_pointwise, 0}, {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0},
+      {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000},
       {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0},
       {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000}, {draw_first_layer, 0},
       {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0}, {draw_stride_over_kernel, 0}, {draw_dilated, 0},
