@@ -12,7 +12,7 @@ enum {
 
 /// The costs below count vectors handled in the time of one multiply-add.
 static const double filling_cost = 2.5, plane_cost = 40, segment_cost = 2.5, packing_cost = 1.5, scattering_cost = 3,
-                    weight_cost = 8, waiting_cost = 8, block_cost = 1000;
+                    weight_cost = 8, waiting_cost = 16, block_cost = 1000;
 
 static int64_t balanced(int64_t extent, int64_t most) {
   return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
@@ -48,9 +48,7 @@ static double cost(const pf_correlation_plan *plan, int64_t threads) {
   const double inner = (double)plan->inner, outputs = (double)plan->problem.outputs / (double)plan->tile_parts;
   const double segments = (double)(block->images * block->rows) * (double)pf_ceiling_divide(block->columns, tile);
   const double steps = (double)pf_ceiling_divide(pf_maximum_of(plan->problem.channels, 1), plan->channel_step);
-  // Each block reads all weights, and each step but the first the sums before it.
-  double item = block_cost + vectors * inner * outputs + inner * outputs / (double)lanes * weight_cost +
-                (steps - 1) * outputs * vectors * waiting_cost;
+  double item = block_cost + vectors * inner * outputs;
   if (plan->packed) {
     // Tiles that hold the end of a row of the frame, or of an image in place, are packed.
     const int64_t ends = plan->in_place ? block->images : block->images * block->rows;
@@ -60,6 +58,8 @@ static double cost(const pf_correlation_plan *plan, int64_t threads) {
   }
   item += outputs * segments * scattering_cost;
   if (!plan->in_place) {
+    // Each block reads all weights, and each step but the first the sums before it.
+    item += inner * outputs / (double)lanes * weight_cost + (steps - 1) * outputs * vectors * waiting_cost;
     const pf_frame *frame = &plan->frame;
     const double rows = (double)block->images * (double)(frame->image_pitch / frame->pitch);
     const double plane = rows * (double)pf_ceiling_divide(frame->pitch, lanes) * filling_cost + plane_cost;
