@@ -67,11 +67,11 @@ static pf_block block_of(const pf_gradient_plan *plan, int64_t index) {
 
 // MARK: Points in memory
 
-/// A block's points in planes of an operand: a run a row of an image, or longer where rows are neighbours, but cut into
-/// pieces of at most `most`.
-static pf_point_runs runs_of(const pf_block *block, int64_t image_pitch, int64_t pitch, int64_t step, int64_t most,
-                             pf_point_run *list) {
-  pf_point_runs runs = {.first = list, .step = step};
+/// A block's points in planes of an operand: a run a row of an image, or longer where rows are neighbours, but within one
+/// chain, and none longer than `most`.
+static pf_point_runs runs_of(const pf_block *block, int64_t image_pitch, int64_t pitch, int64_t step, int64_t chain,
+                             int64_t most, pf_point_run *list) {
+  pf_point_runs runs = {.first = list, .step = step, .chain = chain};
   int64_t rows = block->rows, length = block->columns;
   if (block->columns == 1) {
     length = rows;
@@ -81,12 +81,15 @@ static pf_point_runs runs_of(const pf_block *block, int64_t image_pitch, int64_t
     length *= rows;
     rows = 1;
   }
-  const int64_t pieces = pf_ceiling_divide(length, most);
   for (int64_t i = 0; i < block->images; ++i) {
     for (int64_t y = 0; y < rows; ++y) {
-      for (int64_t p = 0; p < pieces; ++p) {
-        const int64_t begin = pf_piece_begin(length, p, pieces), end = pf_piece_begin(length, p + 1, pieces);
-        list[runs.count++] = (pf_point_run){i * image_pitch + y * pitch + begin * runs.step, end - begin};
+      for (int64_t k = 0; k < length; k += chain) {
+        const int64_t start = i * image_pitch + y * pitch + k * runs.step, points = pf_minimum_of(chain, length - k);
+        const int64_t pieces = pf_ceiling_divide(points, most);
+        for (int64_t p = 0; p < pieces; ++p) {
+          const int64_t begin = pf_piece_begin(points, p, pieces), end = pf_piece_begin(points, p + 1, pieces);
+          list[runs.count++] = (pf_point_run){start + begin * runs.step, end - begin};
+        }
       }
     }
   }
@@ -94,16 +97,18 @@ static pf_point_runs runs_of(const pf_block *block, int64_t image_pitch, int64_t
 }
 
 static pf_point_runs gradient_runs(const pf_gradient_plan *plan, const pf_block *block, pf_point_run *list) {
-  return runs_of(block, plan->problem.output_channels * plan->shape.output_plane, plan->width, 1, INT64_MAX, list);
+  return runs_of(block, plan->problem.output_channels * plan->shape.output_plane, plan->width, 1, INT64_MAX,
+                 INT64_MAX, list);
 }
 
 static pf_point_runs input_runs(const pf_gradient_plan *plan, const pf_block *block, pf_point_run *list) {
   const pf_frame *frame = &plan->frame;
+  const int64_t chain = plan->chain.images * plan->chain.rows * plan->chain.columns;
   if (plan->in_place) {
     return runs_of(block, plan->problem.input_channels * plan->shape.input_plane, plan->step_y * frame->x.source,
-                   plan->step_x, plan->run_points, list);
+                   plan->step_x, chain, plan->run_points, list);
   }
-  return runs_of(block, frame->image_pitch, plan->step_y * frame->pitch, plan->step_x, plan->run_points, list);
+  return runs_of(block, frame->image_pitch, plan->step_y * frame->pitch, plan->step_x, chain, plan->run_points, list);
 }
 
 /// Where the output gradient's planes of a group have a block's first point.

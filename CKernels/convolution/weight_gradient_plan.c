@@ -3,7 +3,8 @@
 #include "convolution/gradient_mask.h"
 
 enum {
-  block_points = 400,       // most of a block: rows of a tile then stay in the first-level cache
+  block_points = 450,       // most of a block: rows of a tile then stay in the first-level cache
+  piece_points = 400,       // most of a block that is a piece of a row
   panel_budget = 64 << 10,  // floats of the output gradient packed at a time
   frame_budget = 48 << 10,  // floats of the input copied at a time
   far_floats = 4 << 20,     // of the output gradient, where it comes from memory
@@ -61,22 +62,41 @@ static bool inside(const pf_axis *axis) {
   return axis->first >= 0 && last < axis->source;
 }
 
-/// About `block_points` of the grid make a block.
+/// Chains of one extent but for the last ones of a row, image or batch, as many as make about `block_points` a block.
 static void shape_blocks(pf_gradient_plan *plan) {
-  const int64_t width = plan->width, height = plan->height, batch = plan->problem.batch;
-  pf_block *most = &plan->most;
-  *most = (pf_block){.images = 1, .rows = 1, .columns = width};
-  if (width > block_points) {
-    most->columns = balanced(width, block_points);
-  } else if (width * height > block_points) {
-    most->rows = balanced(height, block_points / width);
+  const int64_t width = plan->width, height = plan->height, batch = pf_maximum_of(plan->problem.batch, 1);
+  pf_block *chain = &plan->chain, *most = &plan->most;
+  *chain = (pf_block){.images = 1, .rows = 1, .columns = width};
+  if (width > pf_outer_chain) {
+    // Even blocks of even chains.
+    const int64_t blocks = pf_ceiling_divide(width, piece_points);
+    const int64_t pieces = pf_ceiling_divide(pf_ceiling_divide(width, blocks), pf_outer_chain);
+    chain->columns = pf_ceiling_divide(width, blocks * pieces);
+  } else if (width * height > pf_outer_chain) {
+    chain->rows = balanced(height, pf_outer_chain / width);
   } else {
+    chain->rows = height;
+    chain->images = balanced(batch, pf_outer_chain / (width * height));
+  }
+  plan->chains_x = pf_ceiling_divide(width, chain->columns);
+  plan->chains_y = pf_ceiling_divide(height, chain->rows);
+  plan->chains = plan->chains_x * plan->chains_y * pf_ceiling_divide(plan->problem.batch, chain->images);
+  const int64_t points = plan->chains_x > 1 ? piece_points : block_points;
+  const int64_t affordable = pf_maximum_of(1, points / (chain->images * chain->rows * chain->columns));
+  *most = *chain;
+  if (plan->chains_x > 1) {
+    most->columns = pf_minimum_of(width, chain->columns * balanced(plan->chains_x, affordable));
+  } else if (plan->chains_y > affordable || height % chain->rows != 0) {
+    most->rows = pf_minimum_of(height, chain->rows * balanced(plan->chains_y, affordable));
+  } else {
+    // Several images, where each begins a chain.
+    const int64_t images = pf_ceiling_divide(batch, chain->images);
     most->rows = height;
-    most->images = balanced(pf_maximum_of(batch, 1), block_points / (width * height));
+    most->images = pf_minimum_of(batch, chain->images * balanced(images, affordable / plan->chains_y));
   }
   plan->blocks_x = pf_ceiling_divide(width, most->columns);
   plan->blocks_y = pf_ceiling_divide(height, most->rows);
-  plan->blocks = plan->blocks_x * plan->blocks_y * pf_ceiling_divide(batch, most->images);
+  plan->blocks = plan->blocks_x * plan->blocks_y * pf_ceiling_divide(plan->problem.batch, most->images);
   plan->fetches = most->images == 1 && batch * plan->problem.output_channels * plan->shape.output_plane >= far_floats;
   const int64_t lines = most->rows * most->columns / 16 + 1;
   plan->run_points = plan->fetches ? lines : pf_outer_chain;
@@ -145,8 +165,9 @@ pf_status pf_gradient_prepare(const pf_settings *settings, const pf_convolution2
   const int64_t panel = pf_minimum_of(panel_budget, points * pf_round_up(group_filters, narrowest));
   plan->panel_floats = pf_maximum_of(panel, points * widest);
   const int64_t frame_floats = plan->in_place ? 0 : plan->channels * frame->channel_stride;
-  // A run ends with a row, or after run_points points.
-  const int64_t runs = plan->most.images * plan->most.rows + pf_ceiling_divide(points, plan->run_points);
+  // A run ends with a row or a chain, or after run_points points.
+  const int64_t ends = plan->most.images * plan->most.rows * pf_ceiling_divide(plan->most.columns, plan->chain.columns);
+  const int64_t runs = ends + points / plan->run_points;
   plan->runs_bytes = pf_aligned_bytes(runs * (int64_t)sizeof(pf_point_run));
   const int64_t scratch = pf_aligned_bytes((plan->panel_floats + frame_floats) * (int64_t)sizeof(float));
   plan->scratch_bytes = plan->slices == 0 ? 0 : plan->runs_bytes + scratch;

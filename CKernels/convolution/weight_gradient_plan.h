@@ -18,7 +18,9 @@ typedef struct pf_gradient_plan {
   int64_t first_y, first_x;   // of the taps that read anything
   int64_t taps;               // how many these are
   int64_t inner;              // elements of one filter that aren't always zero: channels * those taps
-  pf_block most;              // points of the largest block; its first image, row and column are 0
+  pf_block chain;             // points that are summed one after another: rows, a piece of one, or images
+  int64_t chains_y, chains_x, chains;
+  pf_block most;              // of the largest block, whole chains; the first image, row and column of both are 0
   int64_t blocks_y, blocks_x, blocks;
   bool fetches;               // kernels fetch the next block's output gradient,
   int64_t run_points;         // and a run of points, at most so many, the cache lines of a filter

@@ -19,7 +19,7 @@ typedef half_vector unaligned_half __attribute__((aligned(4)));
         PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = broadcast(0);                                 \
         PF_UNROLL for (int32_t v = 0; v < halves; ++v) half_sum[r][v] = (half_vector)0.0f;                        \
       }                                                                                                           \
-      int64_t left = pf_outer_chain;                                                                              \
+      int64_t left = runs->chain;                                                                                 \
       do {                                                                                                        \
         int64_t at = run->start;                                                                                  \
         const float *line = ahead;                                                                                \
