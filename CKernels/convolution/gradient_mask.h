@@ -1,8 +1,8 @@
 // What a weight gradient computes, as tiles of outer products: some filters, and the elements that any of these needs.
 //
-// A frozen filter is in no tile. A frozen input channel or tap is in no list. Where few scattered elements are
-// trainable, tiles have few filters and so short lists; where few are frozen, the whole gradient is computed and the
-// mask decides what is stored. Each element's sum is the same in all of these.
+// A frozen filter is in no tile. A frozen input channel or tap is in no list. Where few are frozen, the whole gradient is
+// computed and the mask decides what is stored. Where few scattered elements are trainable, these are computed by
+// themselves (chain_gradient.h). Each element's sum is the same in all of these.
 
 #ifndef PF_GRADIENT_MASK_H
 #define PF_GRADIENT_MASK_H
@@ -50,17 +50,40 @@ int64_t pf_gradient_most_tiles(const pf_kernels *kernels, int64_t group_filters)
 
 /// Bytes of tiles without lists, and with.
 int64_t pf_gradient_tiles_bytes(const pf_kernels *kernels, int64_t groups, int64_t group_filters);
-int64_t pf_gradient_lists_bytes(const pf_kernels *kernels, int64_t groups, int64_t group_filters, int64_t elements);
+int64_t pf_gradient_lists_bytes(const pf_settings *settings, int64_t groups, int64_t group_filters,
+                                const pf_filter_window *window);
 
 /// Tiles of everything, in pf_gradient_tiles_bytes of memory.
 void pf_gradient_tiles_fill(pf_gradient_tiles *tiles, const pf_kernels *kernels, int64_t groups,
                             int64_t group_filters, int64_t elements, char *memory);
 
-/// Tiles of what a mask leaves, in pf_gradient_lists_bytes of memory. Returns the work relative to that without a mask.
-double pf_gradient_lists_fill(pf_gradient_tiles *tiles, const pf_kernels *kernels, const uint8_t *mask, int64_t groups,
-                              int64_t group_filters, const pf_filter_window *window, char *memory);
+/// A mask, and how many elements of each filter and of all are trainable.
+typedef struct pf_gradient_mask {
+  const uint8_t *bytes;
+  const int64_t *counts;
+  int64_t trainable;
+} pf_gradient_mask;
 
-/// The elements of a mask that are 0.
-int64_t pf_count_frozen(const pf_settings *settings, const uint8_t *mask, int64_t count);
+/// Bytes of the counts.
+static inline int64_t pf_gradient_mask_bytes(const pf_convolution2d *problem) {
+  return problem->output_channels * (int64_t)sizeof(int64_t);
+}
+
+/// Reads a mask once.
+pf_gradient_mask pf_gradient_mask_scan(const pf_settings *settings, const uint8_t *mask, int64_t filters,
+                                       int64_t elements, int64_t *counts);
+
+/// Bytes of scratch for pf_gradient_list, and as many behind them for a whole filter's mask.
+static inline int64_t pf_scan_bytes(const pf_filter_window *w) {
+  return 2 * pf_round_up(w->channels * w->kernel_height * w->kernel_width, 64);
+}
+
+/// Lists the trainable elements in the window of a filter's mask, ascending; returns how many there are. `bytes` is
+/// scratch.
+int32_t pf_gradient_list(const uint8_t *mask, const pf_filter_window *window, uint8_t *bytes, int32_t *list);
+
+/// Tiles of what a mask leaves, in pf_gradient_lists_bytes of memory. Returns the work relative to that without a mask.
+double pf_gradient_lists_fill(pf_gradient_tiles *tiles, const pf_settings *settings, const pf_gradient_mask *mask,
+                              int64_t groups, int64_t group_filters, const pf_filter_window *window, char *memory);
 
 #endif

@@ -14,6 +14,7 @@
 
 #include <string.h>
 
+#include "convolution/chain_gradient.h"
 #include "convolution/depthwise.h"
 #include "convolution/dot_gradient.h"
 #include "convolution/gradient_mask.h"
@@ -28,13 +29,14 @@ pf_status pf_weight_gradient_workspace(const pf_settings *settings, const pf_con
   pf_gradient_plan plan;
   PF_TRY(pf_gradient_prepare(settings, problem, shape, &plan));
   *bytes = plan.workspace_bytes + plan.lists_bytes;
+  *bytes = pf_maximum_of(*bytes, pf_chain_gradient_workspace(settings, &plan));
   return pf_ok;
 }
 
 typedef struct run_state {
   const pf_gradient_plan *plan;
   const float *input, *output_gradient;
-  const uint8_t *mask;
+  const pf_gradient_mask *mask;  // NULL: nothing is frozen
   pf_gradient_tiles tiles;
   const pf_plane_sums *plane_sums;
   bool accumulate;
@@ -52,18 +54,6 @@ typedef struct scratch {
   pf_block filled;         // the block whose zeros are in the frame
   int64_t filled_channels;  // that have them
 } scratch;
-
-static pf_block block_of(const pf_gradient_plan *plan, int64_t index) {
-  pf_block block;
-  block.column = index % plan->blocks_x * plan->most.columns;
-  index /= plan->blocks_x;
-  block.row = index % plan->blocks_y * plan->most.rows;
-  block.image = index / plan->blocks_y * plan->most.images;
-  block.columns = pf_minimum_of(plan->most.columns, plan->width - block.column);
-  block.rows = pf_minimum_of(plan->most.rows, plan->height - block.row);
-  block.images = pf_minimum_of(plan->most.images, plan->problem.batch - block.image);
-  return block;
-}
 
 // MARK: Points in memory
 
@@ -348,7 +338,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     const int64_t first = slice * plan->slice_blocks;
     const int64_t last = pf_minimum_of(plan->blocks, first + plan->slice_blocks);
     for (int64_t b = first; b < last; ++b) {
-      const pf_block block = block_of(plan, b), following = block_of(plan, b + 1);
+      const pf_block block = pf_gradient_block(plan, b), following = pf_gradient_block(plan, b + 1);
       if (item % plan->group_parts == 0 && block.row == 0 && block.column == 0) {
         const int64_t filters = plan->shape.group_output_channels;
         pf_plane_sums_take(state->plane_sums, block.image, block.images, group * filters, filters);
@@ -361,23 +351,11 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
 
 // MARK: Sums
 
-static pf_filter_window window_of(const pf_gradient_plan *plan) {
-  return (pf_filter_window){
-      .channels = plan->shape.group_input_channels,
-      .kernel_height = plan->problem.kernel_height,
-      .kernel_width = plan->problem.kernel_width,
-      .first_y = plan->first_y,
-      .taps_y = plan->frame.y.taps,
-      .first_x = plan->first_x,
-      .taps_x = plan->frame.x.taps,
-  };
-}
-
 /// Writes `count` gradient elements from one on, the sum of `parts` parts.
 static void finish(const run_state *state, int64_t element, int64_t count, int64_t parts, const float *sums) {
   const pf_gradient_plan *plan = state->plan;
   plan->kernels->finish_gradient(count, parts, sums, plan->sum_floats,
-                                 state->mask == NULL ? NULL : state->mask + element, state->accumulate,
+                                 state->mask == NULL ? NULL : state->mask->bytes + element, state->accumulate,
                                  state->result + element);
 }
 
@@ -386,7 +364,7 @@ static void finish_range(void *argument, int64_t begin, int64_t end, int32_t par
   const run_state *state = argument;
   const pf_gradient_plan *plan = state->plan;
   const pf_gradient_tiles *tiles = &state->tiles;
-  const pf_filter_window window = window_of(plan);
+  const pf_filter_window window = pf_gradient_window(plan);
   const int64_t elements = plan->shape.group_input_channels * plan->shape.taps;
   const int64_t widest = plan->kernels->outer_lanes[plan->kernels->outer_widths - 1];
   float *compact = (float *)(state->finish_scratch + part * plan->finish_bytes);
@@ -463,21 +441,27 @@ static void run(run_state *state, char *workspace) {
 }
 
 /// Computes everything, or what a mask leaves if that is less work.
-static pf_status run_direct(const pf_gradient_plan *plan, int64_t frozen, run_state *state) {
+static pf_status run_direct(const pf_settings *settings, const pf_gradient_plan *plan, run_state *state) {
   // The share of the work from which on computing everything is as fast, because lists have a cost too. The work is no
   // smaller than the share of trainable elements.
   const double most_work = 0.95;
-  const pf_convolution_shape *shape = &plan->shape;
-  const int64_t groups = plan->problem.groups, group_filters = shape->group_output_channels;
-  bool listed = frozen > 0 && (double)frozen > (1 - most_work) * (double)shape->weight_count;
+  const int64_t groups = plan->problem.groups, group_filters = plan->shape.group_output_channels;
+  const pf_gradient_mask *mask = state->mask;
+  bool listed = mask != NULL && (double)mask->trainable < most_work * (double)plan->shape.weight_count;
   char *workspace =
       pf_memory_allocate((size_t)(plan->workspace_bytes + (listed ? plan->lists_bytes : plan->tiles_bytes)));
   PF_REQUIRE(workspace != NULL, pf_error_memory);
   char *lists = workspace + plan->workspace_bytes;
   if (listed) {
-    const pf_filter_window window = window_of(plan);
-    listed = pf_gradient_lists_fill(&state->tiles, plan->kernels, state->mask, groups, group_filters, &window, lists) <=
-             most_work;
+    const pf_filter_window window = pf_gradient_window(plan);
+    const double work =
+        pf_gradient_lists_fill(&state->tiles, settings, mask, groups, group_filters, &window, lists);
+    if (pf_chain_gradient_time(settings, plan, mask->trainable) < (work < most_work ? work : most_work)) {
+      pf_memory_release(workspace);
+      return pf_chain_gradient(settings, plan, state->input, state->output_gradient, mask, state->accumulate,
+                               state->result);
+    }
+    listed = work <= most_work;
   }
   if (!listed) pf_gradient_tiles_fill(&state->tiles, plan->kernels, groups, group_filters, plan->inner, lists);
   state->direct = plan->one_block && state->mask == NULL && !state->accumulate;
@@ -501,33 +485,28 @@ static void clear(void *argument, int64_t begin, int64_t end, int32_t part) {
   memset(c->floats + first, 0, (size_t)(last - first) * sizeof(float));
 }
 
-pf_status pf_weight_gradient(const pf_context *context, const pf_settings *settings, const pf_convolution2d *problem,
-                             const pf_convolution_shape *shape, const float *input, const float *output_gradient,
-                             const uint8_t *gradient_mask, pf_plane_sums *plane_sums, pf_writing writing,
-                             float *weight_gradient) {
-  const int64_t frozen = gradient_mask == NULL ? 0 : pf_count_frozen(settings, gradient_mask, shape->weight_count);
-  if (frozen == shape->weight_count) {
-    clearing c = {.floats = weight_gradient, .count = shape->weight_count};
-    pf_parallel(settings, pf_ceiling_divide(c.count, clear_floats), clear_floats, clear, &c);
-    return pf_ok;
-  }
-  const uint8_t *mask = frozen == 0 ? NULL : gradient_mask;
+/// The weight gradient of what a mask, NULL for none, leaves of it: neither nothing nor everything.
+static pf_status run_pass(const pf_context *context, const pf_settings *settings, const pf_convolution2d *problem,
+                          const pf_convolution_shape *shape, const float *input, const float *output_gradient,
+                          const pf_gradient_mask *mask, pf_plane_sums *plane_sums, pf_writing writing,
+                          float *weight_gradient) {
+  const uint8_t *bytes = mask == NULL ? NULL : mask->bytes;
   // Under a mask planes may be passed over.
   if (mask != NULL) plane_sums = NULL;
   const pf_algorithm algorithm = pf_plan_algorithm(settings, problem, pf_pass_weight_gradient);
   if (algorithm == pf_algorithm_depthwise) {
-    return pf_depthwise_weight_gradient(settings, problem, input, output_gradient, mask, plane_sums, writing,
+    return pf_depthwise_weight_gradient(settings, problem, input, output_gradient, bytes, plane_sums, writing,
                                         weight_gradient);
   }
   if (algorithm != pf_algorithm_direct) {
     bool done;
-    PF_TRY(pf_winograd_masked_gradient(context, settings, problem, algorithm, input, output_gradient, mask, frozen,
+    PF_TRY(pf_winograd_masked_gradient(context, settings, problem, shape, algorithm, input, output_gradient, mask,
                                        plane_sums, writing, weight_gradient, &done));
     if (plane_sums != NULL) plane_sums->complete = true;
     if (done) return pf_ok;
   }
   if (pf_dot_gradient_applies(shape)) {
-    return pf_dot_gradient(settings, problem, shape, input, output_gradient, mask, plane_sums, writing,
+    return pf_dot_gradient(settings, problem, shape, input, output_gradient, bytes, plane_sums, writing,
                            weight_gradient);
   }
   pf_gradient_plan plan;
@@ -546,7 +525,31 @@ pf_status pf_weight_gradient(const pf_context *context, const pf_settings *setti
     return pf_ok;
   }
   if (plane_sums != NULL) plane_sums->complete = true;
-  return run_direct(&plan, frozen, &state);
+  return run_direct(settings, &plan, &state);
+}
+
+pf_status pf_weight_gradient(const pf_context *context, const pf_settings *settings, const pf_convolution2d *problem,
+                             const pf_convolution_shape *shape, const float *input, const float *output_gradient,
+                             const uint8_t *gradient_mask, pf_plane_sums *plane_sums, pf_writing writing,
+                             float *weight_gradient) {
+  int64_t *counts = NULL;
+  pf_gradient_mask mask = {.trainable = shape->weight_count};
+  if (gradient_mask != NULL) {
+    counts = pf_memory_allocate((size_t)pf_gradient_mask_bytes(problem));
+    PF_REQUIRE(counts != NULL, pf_error_memory);
+    const int64_t filters = problem->output_channels;
+    mask = pf_gradient_mask_scan(settings, gradient_mask, filters, shape->weight_count / filters, counts);
+  }
+  pf_status status = pf_ok;
+  if (mask.trainable == 0) {
+    clearing c = {.floats = weight_gradient, .count = shape->weight_count};
+    pf_parallel(settings, pf_ceiling_divide(c.count, clear_floats), 8.0 * clear_floats, clear, &c);
+  } else {
+    status = run_pass(context, settings, problem, shape, input, output_gradient,
+                      mask.trainable == shape->weight_count ? NULL : &mask, plane_sums, writing, weight_gradient);
+  }
+  pf_memory_release(counts);
+  return status;
 }
 
 pf_status pf_convolution2d_weight_gradient(const pf_context *context, const pf_convolution2d *problem,

@@ -1,7 +1,5 @@
 #include "convolution/weight_gradient_plan.h"
 
-#include "convolution/gradient_mask.h"
-
 enum {
   block_points = 450,       // most of a block: rows of a tile then stay in the first-level cache
   piece_points = 400,       // most of a block that is a piece of a row
@@ -177,6 +175,31 @@ pf_status pf_gradient_prepare(const pf_settings *settings, const pf_convolution2
                           plan->finish_parts * plan->finish_bytes +
                           pf_aligned_bytes(plan->slices * plan->sum_floats * (int64_t)sizeof(float));
   plan->tiles_bytes = pf_gradient_tiles_bytes(kernels, problem->groups, group_filters);
-  plan->lists_bytes = pf_gradient_lists_bytes(kernels, problem->groups, group_filters, plan->inner);
+  const pf_filter_window window = pf_gradient_window(plan);
+  plan->lists_bytes = pf_gradient_lists_bytes(settings, problem->groups, group_filters, &window);
   return pf_ok;
+}
+
+pf_block pf_gradient_block(const pf_gradient_plan *plan, int64_t index) {
+  pf_block block;
+  block.column = index % plan->blocks_x * plan->most.columns;
+  index /= plan->blocks_x;
+  block.row = index % plan->blocks_y * plan->most.rows;
+  block.image = index / plan->blocks_y * plan->most.images;
+  block.columns = pf_minimum_of(plan->most.columns, plan->width - block.column);
+  block.rows = pf_minimum_of(plan->most.rows, plan->height - block.row);
+  block.images = pf_minimum_of(plan->most.images, plan->problem.batch - block.image);
+  return block;
+}
+
+pf_filter_window pf_gradient_window(const pf_gradient_plan *plan) {
+  return (pf_filter_window){
+      .channels = plan->shape.group_input_channels,
+      .kernel_height = plan->problem.kernel_height,
+      .kernel_width = plan->problem.kernel_width,
+      .first_y = plan->first_y,
+      .taps_y = plan->frame.y.taps,
+      .first_x = plan->first_x,
+      .taps_x = plan->frame.x.taps,
+  };
 }

@@ -5,6 +5,7 @@
 #define PF_WEIGHT_GRADIENT_PLAN_H
 
 #include "convolution/frame.h"
+#include "convolution/gradient_mask.h"
 #include "convolution/problem.h"
 
 typedef struct pf_gradient_plan {
@@ -39,5 +40,11 @@ typedef struct pf_gradient_plan {
 /// Plans the weight gradient of a checked problem. pf_error_overflow when its workspace can't be addressed.
 pf_status pf_gradient_prepare(const pf_settings *settings, const pf_convolution2d *problem,
                               const pf_convolution_shape *shape, pf_gradient_plan *plan);
+
+/// Block `index`: columns first, then rows, then images.
+pf_block pf_gradient_block(const pf_gradient_plan *plan, int64_t index);
+
+/// The part of a filter that isn't always zero.
+pf_filter_window pf_gradient_window(const pf_gradient_plan *plan);
 
 #endif

@@ -53,8 +53,8 @@
 #ifndef PF_WINOGRAD_H
 #define PF_WINOGRAD_H
 
+#include "convolution/gradient_mask.h"
 #include "convolution/plane_sums.h"
-#include "runtime/runtime.h"
 
 /// Whether a checked problem is one of Winograd's: 3 x 3 or 1 x 3, stride 1, not empty.
 bool pf_winograd_applies(const pf_convolution2d *problem);
@@ -92,11 +92,11 @@ pf_status pf_winograd_weight_gradient(const pf_settings *settings, const pf_conv
                                       const pf_winograd_selection *selection, const pf_plane_sums *plane_sums,
                                       pf_writing writing, float *weight_gradient);
 
-/// The weight gradient under a mask with `frozen` elements; plane sums only where there are none. Where the direct
-/// algorithm is faster because the mask leaves little to compute, only *done = false is stored.
+/// The weight gradient under a mask, or NULL; plane sums only without one. Where the direct algorithm is faster because
+/// the mask leaves little to compute, only *done = false is stored.
 pf_status pf_winograd_masked_gradient(const pf_context *context, const pf_settings *settings,
-                                      const pf_convolution2d *problem, int32_t tile, const float *input,
-                                      const float *output_gradient, const uint8_t *mask, int64_t frozen,
+                                      const pf_convolution2d *problem, const pf_convolution_shape *shape, int32_t tile,
+                                      const float *input, const float *output_gradient, const pf_gradient_mask *mask,
                                       const pf_plane_sums *plane_sums, pf_writing writing, float *weight_gradient,
                                       bool *done);
 

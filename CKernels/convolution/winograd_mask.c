@@ -4,6 +4,8 @@
 //   one tap left            where that tap reads the input as it is, a 1x1 kernel's gradient;
 //   few elements left       the direct algorithm, which computes no others.
 
+#include "convolution/chain_gradient.h"
+#include "convolution/dot_gradient.h"
 #include "convolution/plan.h"
 #include "convolution/winograd.h"
 
@@ -13,8 +15,6 @@ enum { most_taps = 9 };
 
 // The share of frozen elements up to which looking for structure can't pay.
 static const double least_frozen = 1.0 / 16;
-// The direct algorithm's time for one of few scattered elements, over that for one of all.
-static const double scattered_cost = 4;
 
 /// What a mask leaves.
 typedef struct remainder {
@@ -91,26 +91,28 @@ static remainder read_mask(const pf_convolution2d *p, const uint8_t *mask, char 
 }
 
 typedef struct clearing {
-  const uint8_t *mask;
-  int64_t count;
+  const pf_gradient_mask *mask;
+  int64_t elements;  // of a filter
   float *floats;
 } clearing;
 
-enum { cleared_at_a_time = 16 << 10 };
-
-/// Items: pieces of cleared_at_a_time elements.
+/// Items: filters.
 static void clear_frozen(void *argument, int64_t begin, int64_t end, int32_t part) {
   (void)part;
   const clearing *c = argument;
-  const int64_t last = pf_minimum_of(end * cleared_at_a_time, c->count);
-  for (int64_t i = begin * cleared_at_a_time; i < last;) {
-    const int64_t stop = pf_minimum_of(last, i + 128);
-    uint8_t any = 0;
-    for (int64_t k = i; k < stop; ++k) any |= c->mask[k] == 0;
-    for (; any != 0 && i < stop; ++i) {
-      if (c->mask[i] == 0) c->floats[i] = 0;
+  for (int64_t filter = begin; filter < end; ++filter) {
+    if (c->mask->counts[filter] == c->elements) continue;
+    const uint8_t *mask = c->mask->bytes + filter * c->elements;
+    float *floats = c->floats + filter * c->elements;
+    for (int64_t i = 0; i < c->elements;) {
+      const int64_t stop = pf_minimum_of(c->elements, i + 128);
+      uint8_t any = 0;
+      for (int64_t k = i; k < stop; ++k) any |= mask[k] == 0;
+      for (; any != 0 && i < stop; ++i) {
+        if (mask[i] == 0) floats[i] = 0;
+      }
+      i = stop;
     }
-    i = stop;
   }
 }
 
@@ -147,39 +149,55 @@ static pf_status tap_gradient(const pf_context *context, const pf_convolution2d 
   return pf_ok;
 }
 
+/// The direct algorithm's time for what a mask leaves, relative to that for everything.
+static pf_status direct_time(const pf_settings *settings, const pf_convolution2d *problem,
+                             const pf_convolution_shape *shape, const remainder *left, int64_t trainable,
+                             double *time) {
+  *time = left->most_work;
+  if (pf_dot_gradient_applies(shape)) return pf_ok;
+  pf_gradient_plan plan;
+  PF_TRY(pf_gradient_prepare(settings, problem, shape, &plan));
+  const double scattered = pf_chain_gradient_time(settings, &plan, trainable);
+  if (scattered < *time) *time = scattered;
+  return pf_ok;
+}
+
 pf_status pf_winograd_masked_gradient(const pf_context *context, const pf_settings *settings,
-                                      const pf_convolution2d *problem, int32_t tile, const float *input,
-                                      const float *output_gradient, const uint8_t *mask, int64_t frozen,
+                                      const pf_convolution2d *problem, const pf_convolution_shape *shape, int32_t tile,
+                                      const float *input, const float *output_gradient, const pf_gradient_mask *mask,
                                       const pf_plane_sums *plane_sums, pf_writing writing, float *weight_gradient,
                                       bool *done) {
   const int64_t channels = problem->input_channels / problem->groups;
-  const int64_t outputs = problem->output_channels / problem->groups;
-  const int64_t taps = taps_of(problem);
-  const double count = (double)problem->output_channels * (double)channels * (double)taps;
+  const int64_t outputs = problem->output_channels / problem->groups, count = shape->weight_count;
+  const int64_t frozen = mask == NULL ? 0 : count - mask->trainable;
   *done = true;
-  if ((double)frozen <= least_frozen * count) {
+  if ((double)frozen <= least_frozen * (double)count) {
     PF_TRY(pf_winograd_weight_gradient(settings, problem, tile, input, output_gradient, NULL, NULL, plane_sums,
                                        writing, weight_gradient));
-    clearing c = {.mask = mask, .count = problem->output_channels * channels * taps, .floats = weight_gradient};
     if (frozen > 0) {
-      pf_parallel(settings, pf_ceiling_divide(c.count, cleared_at_a_time), cleared_at_a_time, clear_frozen, &c);
+      clearing c = {.mask = mask, .elements = count / problem->output_channels, .floats = weight_gradient};
+      pf_parallel(settings, problem->output_channels, 4.0 * (double)c.elements, clear_frozen, &c);
     }
     return pf_ok;
   }
   char *memory = pf_memory_allocate((size_t)pf_winograd_mask_bytes(problem));
   PF_REQUIRE(memory != NULL, pf_error_memory);
-  const remainder left = read_mask(problem, mask, memory);
-  const double scattered = scattered_cost * (1 - (double)frozen / count);
-  const double direct = left.most_work < scattered ? left.most_work : scattered;
-  pf_status status = pf_ok;
+  const remainder left = read_mask(problem, mask->bytes, memory);
+  double direct;
+  pf_status status = direct_time(settings, problem, shape, &left, mask->trainable, &direct);
+  if (status != pf_ok) {
+    pf_memory_release(memory);
+    return status;
+  }
   if (left.tap >= 0 && reads_input(problem, left.tap)) {
-    status = tap_gradient(context, problem, left.tap, input, output_gradient, mask, writing, weight_gradient, memory);
+    status = tap_gradient(context, problem, left.tap, input, output_gradient, mask->bytes, writing, weight_gradient,
+                          memory);
   } else if (direct < pf_plan_masked_winograd(settings, problem, (pf_algorithm)tile, left.selection.channels,
                                               left.selection.outputs)) {
     *done = false;
   } else {
     const bool all = left.selection.channels == channels && left.selection.outputs == outputs;
-    status = pf_winograd_weight_gradient(settings, problem, tile, input, output_gradient, mask,
+    status = pf_winograd_weight_gradient(settings, problem, tile, input, output_gradient, mask->bytes,
                                          all ? NULL : &left.selection, NULL, writing, weight_gradient);
   }
   pf_memory_release(memory);

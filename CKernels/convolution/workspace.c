@@ -1,4 +1,5 @@
 #include "convolution/depthwise.h"
+#include "convolution/gradient_mask.h"
 #include "convolution/passes.h"
 #include "convolution/plan.h"
 #include "convolution/winograd.h"
@@ -22,9 +23,9 @@ static pf_status workspace(const pf_context *context, const pf_settings *setting
                            const pf_convolution_shape *shape, pf_convolution_pass pass, int64_t *bytes) {
   if (pass == pf_pass_backward) return backward_workspace(context, settings, problem, shape, bytes);
   const pf_algorithm algorithm = pf_plan_algorithm(settings, problem, pass);
-  int64_t direct = 0, other = 0, mask = 0;
+  int64_t direct = 0, other = 0, mask = pass == pf_pass_weight_gradient ? pf_gradient_mask_bytes(problem) : 0;
   if (algorithm == pf_algorithm_depthwise) {
-    *bytes = pf_depthwise_workspace(settings, problem, pass);
+    *bytes = pf_depthwise_workspace(settings, problem, pass) + mask;
     return pf_ok;
   }
   if (algorithm != pf_algorithm_direct) {
@@ -34,7 +35,7 @@ static pf_status workspace(const pf_context *context, const pf_settings *setting
       *bytes = other;
       return pf_ok;
     }
-    mask = pf_winograd_mask_bytes(problem);
+    mask += pf_winograd_mask_bytes(problem);
     const pf_convolution2d tap = pf_winograd_tap_problem(problem);
     size_t tap_bytes;
     PF_TRY(pf_convolution2d_workspace(context, &tap, pass, &tap_bytes));

@@ -12,6 +12,7 @@
 #include "microkernels/tile_body.h"
 #include "microkernels/dot_body.h"
 #include "microkernels/outer_body.h"
+#include "microkernels/chain_body.h"
 #include "microkernels/copy_body.h"
 #include "microkernels/plane_body.h"
 #include "microkernels/depthwise_body.h"
@@ -29,6 +30,7 @@ void PF_FILL(pf_kernels *kernels) {
   fill_tiles(kernels);
   fill_dots(kernels);
   fill_outers(kernels);
+  fill_chains(kernels);
   fill_planes(kernels);
   fill_depthwise(kernels);
   fill_depthwise_rows(kernels);
