@@ -195,6 +195,7 @@ static void draw_weight_mask(task *t) {
   int64_t taps = p->kernel_height * p->kernel_width;
   uint8_t *mask = ref_guarded_place(&t->blocks[block_weight_mask], (size_t)t->weight_count, checker->side);
   ref_feature kind = (ref_feature)ref_random_between(random, ref_feature_mask_scattered, ref_feature_mask_all_but_one);
+  if (ref_random_once_in(random, 3)) kind = ref_feature_mask_scattered;
   checker->report.features[kind]++;
   switch (kind) {
     case ref_feature_mask_scattered: ref_draw_mask(random, ref_scatter_some, mask, t->weight_count); return;
