@@ -241,12 +241,12 @@ static void take_chains(const run_state *state, int64_t first, int64_t last, scr
     const int64_t front = pf_maximum_of(0, pf_minimum_of(chain->columns, s->least - point));
     const int64_t start = row * l->columns * l->lanes;
     if (front > 0) {
-      *next++ = (pf_point_run){start, front};
+      *next++ = (pf_point_run){.start = start, .length = front};
       s->front.count += 1;
     }
     if (front < chain->columns) {
       if (s->back.count == 0) s->back.first = next;
-      *next++ = (pf_point_run){start + front * s->front.step, chain->columns - front};
+      *next++ = (pf_point_run){.start = start + front * s->front.step, .length = chain->columns - front};
       s->back.count += 1;
     }
     point += chain->columns;

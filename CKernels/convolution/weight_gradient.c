@@ -59,27 +59,35 @@ typedef struct scratch {
 
 /// A block's points in planes of an operand: a run a row of an image, or longer where rows are neighbours, but within one
 /// chain, and none longer than `most`.
-static pf_point_runs runs_of(const pf_block *block, int64_t image_pitch, int64_t pitch, int64_t step, int64_t chain,
-                             int64_t most, pf_point_run *list) {
-  pf_point_runs runs = {.first = list, .step = step, .chain = chain};
-  int64_t rows = block->rows, length = block->columns;
+static pf_point_runs runs_of(const pf_block *block, const pf_block *chain, int64_t image_pitch, int64_t pitch,
+                             int64_t step, int64_t most, pf_point_run *list) {
+  pf_point_runs runs = {.first = list, .step = step};
+  int64_t rows = block->rows, length = block->columns, chain_rows = chain->rows, piece = chain->columns;
   if (block->columns == 1) {
     length = rows;
+    piece = chain_rows;
     runs.step = pitch;
-    rows = 1;
-  } else if (step == 1 && pitch == block->columns) {
+    rows = chain_rows = 1;
+  } else if (step == 1 && pitch == block->columns && piece >= block->columns) {
     length *= rows;
-    rows = 1;
+    piece *= chain_rows;
+    rows = chain_rows = 1;
   }
+  int64_t images_left = 0;
   for (int64_t i = 0; i < block->images; ++i) {
+    images_left = (images_left == 0 ? chain->images : images_left) - 1;
+    int64_t rows_left = 0;
     for (int64_t y = 0; y < rows; ++y) {
-      for (int64_t k = 0; k < length; k += chain) {
-        const int64_t start = i * image_pitch + y * pitch + k * runs.step, points = pf_minimum_of(chain, length - k);
-        const int64_t pieces = pf_ceiling_divide(points, most);
-        for (int64_t p = 0; p < pieces; ++p) {
-          const int64_t begin = pf_piece_begin(points, p, pieces), end = pf_piece_begin(points, p + 1, pieces);
-          list[runs.count++] = (pf_point_run){start + begin * runs.step, end - begin};
+      rows_left = (rows_left == 0 ? chain_rows : rows_left) - 1;
+      const bool ends_chain =
+          (rows_left == 0 || y + 1 == rows) && (images_left == 0 || i + 1 == block->images);
+      for (int64_t k = 0; k < length; k += piece) {
+        const int64_t points = pf_minimum_of(piece, length - k), start = i * image_pitch + y * pitch + k * runs.step;
+        const int64_t run = points <= most ? points : pf_ceiling_divide(points, pf_ceiling_divide(points, most));
+        for (int64_t begin = 0; begin < points; begin += run) {
+          list[runs.count++] = (pf_point_run){start + begin * runs.step, pf_minimum_of(run, points - begin), false};
         }
+        list[runs.count - 1].ends_chain = ends_chain;
       }
     }
   }
@@ -87,18 +95,18 @@ static pf_point_runs runs_of(const pf_block *block, int64_t image_pitch, int64_t
 }
 
 static pf_point_runs gradient_runs(const pf_gradient_plan *plan, const pf_block *block, pf_point_run *list) {
-  return runs_of(block, plan->problem.output_channels * plan->shape.output_plane, plan->width, 1, INT64_MAX,
-                 INT64_MAX, list);
+  return runs_of(block, block, plan->problem.output_channels * plan->shape.output_plane, plan->width, 1, INT64_MAX,
+                 list);
 }
 
 static pf_point_runs input_runs(const pf_gradient_plan *plan, const pf_block *block, pf_point_run *list) {
   const pf_frame *frame = &plan->frame;
-  const int64_t chain = plan->chain.images * plan->chain.rows * plan->chain.columns;
+  const int64_t step = plan->step_x, most = plan->run_points;
   if (plan->in_place) {
-    return runs_of(block, plan->problem.input_channels * plan->shape.input_plane, plan->step_y * frame->x.source,
-                   plan->step_x, chain, plan->run_points, list);
+    return runs_of(block, &plan->chain, plan->problem.input_channels * plan->shape.input_plane,
+                   plan->step_y * frame->x.source, step, most, list);
   }
-  return runs_of(block, frame->image_pitch, plan->step_y * frame->pitch, plan->step_x, chain, plan->run_points, list);
+  return runs_of(block, &plan->chain, frame->image_pitch, plan->step_y * frame->pitch, step, most, list);
 }
 
 /// Where the output gradient's planes of a group have a block's first point.

@@ -1,8 +1,8 @@
 #include "convolution/weight_gradient_plan.h"
 
 enum {
-  block_points = 450,       // most of a block: rows of a tile then stay in the first-level cache
-  piece_points = 400,       // most of a block that is a piece of a row
+  block_points = 480,       // most of a block: rows of a tile then stay in the first-level cache
+  piece_points = 400,       // the same of a piece of a row, in even pieces
   panel_budget = 64 << 10,  // floats of the output gradient packed at a time
   frame_budget = 48 << 10,  // floats of the input copied at a time
   far_floats = 4 << 20,     // of the output gradient, where it comes from memory
@@ -79,18 +79,20 @@ static void shape_blocks(pf_gradient_plan *plan) {
   plan->chains_x = pf_ceiling_divide(width, chain->columns);
   plan->chains_y = pf_ceiling_divide(height, chain->rows);
   plan->chains = plan->chains_x * plan->chains_y * pf_ceiling_divide(plan->problem.batch, chain->images);
-  const int64_t points = plan->chains_x > 1 ? piece_points : block_points;
-  const int64_t affordable = pf_maximum_of(1, points / (chain->images * chain->rows * chain->columns));
+  const int64_t affordable = pf_maximum_of(1, block_points / (chain->images * chain->rows * chain->columns));
   *most = *chain;
-  if (plan->chains_x > 1) {
-    most->columns = pf_minimum_of(width, chain->columns * balanced(plan->chains_x, affordable));
-  } else if (plan->chains_y > affordable || height % chain->rows != 0) {
-    most->rows = pf_minimum_of(height, chain->rows * balanced(plan->chains_y, affordable));
+  if (plan->chains_x > affordable) {
+    most->columns = chain->columns * balanced(plan->chains_x, affordable);
   } else {
-    // Several images, where each begins a chain.
-    const int64_t images = pf_ceiling_divide(batch, chain->images);
-    most->rows = height;
-    most->images = pf_minimum_of(batch, chain->images * balanced(images, affordable / plan->chains_y));
+    most->columns = width;
+    if (plan->chains_x * plan->chains_y > affordable) {
+      most->rows = pf_minimum_of(height, chain->rows * balanced(plan->chains_y, affordable / plan->chains_x));
+    } else {
+      const int64_t images = pf_ceiling_divide(batch, chain->images);
+      most->rows = height;
+      most->images = pf_minimum_of(
+          batch, chain->images * balanced(images, affordable / (plan->chains_x * plan->chains_y)));
+    }
   }
   plan->blocks_x = pf_ceiling_divide(width, most->columns);
   plan->blocks_y = pf_ceiling_divide(height, most->rows);

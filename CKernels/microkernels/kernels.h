@@ -68,29 +68,28 @@ typedef void (*pf_dot_kernel)(int64_t vectors, const float *a, int64_t a_stride,
 /// `length` points of a grid, from one on.
 typedef struct pf_point_run {
   int64_t start, length;
+  bool ends_chain;
 } pf_point_run;
 
-/// Points of a grid, `step` floats apart in each run, and how many of them, whole runs, make a chain at most. The widest
-/// kernels fetch something else into the second-level cache meanwhile: for point i of run r what is at
-/// ahead + r * ahead_pitch + i * ahead_step.
+/// Points of a grid, `step` floats apart in each run. The widest kernels fetch something else into the second-level
+/// cache meanwhile: for point i of run r what is at ahead + r * ahead_pitch + i * ahead_step.
 typedef struct pf_point_runs {
   const pf_point_run *first;
-  int64_t count, step, chain;
+  int64_t count, step;
   const float *ahead;
   int64_t ahead_pitch, ahead_step;
 } pf_point_runs;
 
 /// A register tile of outer products along points: for each of the kernel's rows r and lanes l,
 ///   sum[r][l] = sum over the points p, the i-th of all, in this order, of a[offsets[r] + p] * b[i * lanes + l]
-/// in chains, each as many runs as have no more than runs->chain points, none of them longer. A chain is one
-/// sequence of multiply-adds that begins with 0. The first one's sum is stored in result[r * lanes + l], or added to it
+/// in chains of runs, the last of which ends one too. A chain is one sequence of multiply-adds that begins with 0. The first one's sum is stored in result[r * lanes + l], or added to it
 /// with `accumulate`; the others' are added to it in order. An element is the same sequence in every kernel.
 typedef void (*pf_outer_kernel)(const pf_point_runs *runs, const float *a, const int64_t *offsets, const float *b,
                                 float *result, bool accumulate);
 
 /// A register tile of chains of products along points, one a lane: for each of the kernel's rows r and lanes l,
 ///   sum[r][l] = sum over the points p, the i-th of all, of a[offsets[r] + p + l] * b[i * lanes + l]
-/// stored in sums[r * lanes + l]: one sequence of multiply-adds, as in an outer kernel, whatever runs->chain says. It
+/// stored in sums[r * lanes + l]: one sequence of multiply-adds, as in an outer kernel, wherever runs end a chain. It
 /// begins with 0, or with what is there to `resume` it.
 typedef void (*pf_chain_kernel)(const pf_point_runs *runs, const float *a, const int64_t *offsets, const float *b,
                                 bool resume, float *sums);

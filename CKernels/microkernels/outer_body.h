@@ -19,7 +19,6 @@ typedef half_vector unaligned_half __attribute__((aligned(4)));
         PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = broadcast(0);                                 \
         PF_UNROLL for (int32_t v = 0; v < halves; ++v) half_sum[r][v] = (half_vector)0.0f;                        \
       }                                                                                                           \
-      int64_t left = runs->chain;                                                                                 \
       do {                                                                                                        \
         int64_t at = run->start;                                                                                  \
         const float *line = ahead;                                                                                \
@@ -47,9 +46,8 @@ typedef half_vector unaligned_half __attribute__((aligned(4)));
           }                                                                                                       \
         }                                                                                                         \
         ahead += runs->ahead_pitch;                                                                               \
-        left -= run->length;                                                                                      \
         run += 1;                                                                                                 \
-      } while (run < end && run->length <= left);                                                                 \
+      } while (!run[-1].ends_chain);                                                                              \
       PF_UNROLL for (int32_t r = 0; r < rows; ++r) {                                                              \
         float *address = result + r * width;                                                                      \
         PF_UNROLL for (int32_t v = 0; v < vectors; ++v) {                                                         \
