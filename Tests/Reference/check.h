@@ -65,7 +65,8 @@ enum { ref_initial_limit = 256 };
 
 /// Which elements of a mask are frozen.
 typedef enum ref_scatter {
-  ref_scatter_none, ref_scatter_all, ref_scatter_some, ref_scatter_one, ref_scatter_all_but_one
+  ref_scatter_none, ref_scatter_all, ref_scatter_some, ref_scatter_one, ref_scatter_all_but_one,
+  ref_scatter_few  // some of a hundred: kernels may turn to single ones
 } ref_scatter;
 void ref_draw_mask(ref_random *random, ref_scatter scatter, uint8_t *mask, int64_t count);
 

@@ -187,6 +187,9 @@ static void draw_operands(task *t) {
 
 // MARK: Masks
 
+/// So many that a few scattered ones are worth computing by themselves.
+enum { ref_many_weights = 4000 };
+
 static void draw_weight_mask(task *t) {
   ref_checker *checker = t->checker;
   ref_random *random = &checker->random;
@@ -195,10 +198,13 @@ static void draw_weight_mask(task *t) {
   int64_t taps = p->kernel_height * p->kernel_width;
   uint8_t *mask = ref_guarded_place(&t->blocks[block_weight_mask], (size_t)t->weight_count, checker->side);
   ref_feature kind = (ref_feature)ref_random_between(random, ref_feature_mask_scattered, ref_feature_mask_all_but_one);
-  if (ref_random_once_in(random, 3)) kind = ref_feature_mask_scattered;
+  bool few = t->weight_count >= ref_many_weights && !ref_random_once_in(random, 4);
+  if (few) kind = ref_feature_mask_scattered;
   checker->report.features[kind]++;
   switch (kind) {
-    case ref_feature_mask_scattered: ref_draw_mask(random, ref_scatter_some, mask, t->weight_count); return;
+    case ref_feature_mask_scattered:
+      ref_draw_mask(random, few ? ref_scatter_few : ref_scatter_some, mask, t->weight_count);
+      return;
     case ref_feature_mask_all: ref_draw_mask(random, ref_scatter_all, mask, t->weight_count); return;
     case ref_feature_mask_none: ref_draw_mask(random, ref_scatter_none, mask, t->weight_count); return;
     case ref_feature_mask_one: ref_draw_mask(random, ref_scatter_one, mask, t->weight_count); return;

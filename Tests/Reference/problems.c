@@ -295,23 +295,25 @@ static void draw_large(ref_random *r, ref_convolution *p) {
 
 /// So many filters and points that few scattered weights' gradients are computed one by one.
 static void draw_many_filters_and_pixels(ref_random *r, ref_convolution *p) {
-  set_channels(p, 1, between(r, 6, 14), between(r, 17, 40));
-  if (ref_random_once_in(r, 6)) set_channels(p, 2, between(r, 5, 8), between(r, 12, 20));
-  set_kernel(p, between(r, 2, 3), between(r, 2, 3));
+  int64_t kernel = between(r, 1, 3), channels = kernel == 1 ? between(r, 40, 70) : between(r, 10, 20);
+  set_channels(p, 1, channels, between(r, 80, 130));
+  if (ref_random_once_in(r, 3)) set_channels(p, 2, channels, between(r, 50, 90));
+  set_kernel(p, kernel, kernel == 1 ? 1 : between(r, 2, 3));
+  p->batch = between(r, 1, 2);
   switch (between(r, 0, 2)) {
     case 0:  // pieces of rows
-      set_image(p, between(r, 3, 9), between(r, 130, 500));
+      set_image(p, between(r, 5, 9), between(r, 130, 220));
       break;
     case 1:  // rows
-      set_image(p, between(r, 24, 60), between(r, 12, 60));
+      set_image(p, between(r, 20, 50), between(r, 20, 60));
       break;
     default:  // images
-      p->batch = between(r, 30, 90);
-      set_image(p, between(r, 4, 9), between(r, 4, 9));
+      p->batch = between(r, 30, 80);
+      set_image(p, between(r, 3, 7), between(r, 3, 7));
       break;
   }
   if (ref_random_once_in(r, 3)) set_stride(p, between(r, 1, 2), between(r, 1, 2));
-  if (ref_random_once_in(r, 4)) set_dilation(p, between(r, 1, 2), between(r, 1, 3));
+  if (ref_random_once_in(r, 3)) set_dilation(p, between(r, 1, 2), between(r, 1, 3));
   pad(r, p, 2);
 }
 
@@ -339,8 +341,8 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0},
       {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000}, {draw_first_layer, 0},
       {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0}, {draw_stride_over_kernel, 0}, {draw_dilated, 0},
-      {draw_deep, 0}, {draw_many_pixels, 0}, {draw_many_filters_and_pixels, 12000000},
-      {draw_many_filters_and_pixels, 12000000}};
+      {draw_deep, 0}, {draw_many_pixels, 0}, {draw_many_filters_and_pixels, 25000000},
+      {draw_many_filters_and_pixels, 25000000}};
   static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000},
                       large = {draw_large, 30000000};
   ref_random random = ref_random_for(seed, index, 0);
