@@ -149,15 +149,18 @@ static pf_status tap_gradient(const pf_context *context, const pf_convolution2d 
   return pf_ok;
 }
 
-/// The direct algorithm's time for what a mask leaves, relative to that for everything.
+/// The direct algorithm's time for what a mask leaves, relative to that for everything: on one thread, since the
+/// algorithm, and so the result's bits, may not depend on how many there are.
 static pf_status direct_time(const pf_settings *settings, const pf_convolution2d *problem,
                              const pf_convolution_shape *shape, const remainder *left, int64_t trainable,
                              double *time) {
   *time = left->most_work;
   if (pf_dot_gradient_applies(shape)) return pf_ok;
+  pf_settings alone = *settings;
+  alone.threads = 1;
   pf_gradient_plan plan;
-  PF_TRY(pf_gradient_prepare(settings, problem, shape, &plan));
-  const double scattered = pf_chain_gradient_time(settings, &plan, trainable);
+  PF_TRY(pf_gradient_prepare(&alone, problem, shape, &plan));
+  const double scattered = pf_chain_gradient_time(&alone, &plan, trainable);
   if (scattered < *time) *time = scattered;
   return pf_ok;
 }
