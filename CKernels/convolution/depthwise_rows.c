@@ -16,11 +16,12 @@ typedef struct row_costs {
 
 /// Measured on Zen 5, to the scale of depthwise_plan.c's.
 static row_costs costs_of(int64_t lanes, pf_convolution_pass pass, int64_t step) {
-  const bool wide = lanes == 16;
-  if (pass == pf_pass_weight_gradient) return (row_costs){90, step == 1 ? 16 : wide ? 28 : 12};
-  if (step == 1) return wide ? (row_costs){60, 14} : (row_costs){40, 7.5};
-  if (pass == pf_pass_forward) return wide ? (row_costs){60, 24} : (row_costs){40, 15};
-  return wide ? (row_costs){60, 13} : (row_costs){40, 8};
+  if (lanes == 16) {
+    if (pass == pf_pass_weight_gradient) return step == 1 ? (row_costs){200, 8} : (row_costs){200, 8.5};
+    return step == 1 ? (row_costs){125, 5.5} : (row_costs){85, 10};
+  }
+  if (pass == pf_pass_weight_gradient) return (row_costs){90, step == 1 ? 16 : 12};
+  return (row_costs){40, step == 1 ? 7.5 : pass == pf_pass_forward ? 15 : 8};
 }
 
 double pf_depthwise_rows_time(const pf_kernels *kernels, const pf_convolution2d *problem, pf_convolution_pass pass) {
