@@ -25,7 +25,7 @@ typedef struct pf_correlation {
   // result[n, g * outputs + o, y, x] = result[n * result_image + (g * outputs + o) * result_plane + result_first +
   //                                           y * result_y + x * result_x]
   int64_t result_image, result_plane, result_first, result_y, result_x;
-  bool pad;  // with result_x 2: an element that is overwritten has a zero behind it
+  bool pad;  // with result_x 2: behind an element that is overwritten is a zero, or what a plan run with it overwrites
 } pf_correlation;
 
 /// How a correlation runs: chosen from its shape, the kernels and the thread count; no result depends on it.

@@ -101,7 +101,11 @@ static int64_t prepare_together(const pf_settings *settings, const pf_convolutio
       if (prepare_phase(settings, problem, shape, y, x, plans + count) != pf_ok) return 0;
     }
   }
-  return count > 0 && pf_correlation_align(settings, count, plans) ? count : 0;
+  if (count == 0 || !pf_correlation_align(settings, count, plans)) return 0;
+  // What the odd columns are about to overwrite needn't be read to write the even ones.
+  const bool paired = problem->stride_width == 2 && problem->input_width % 2 == 0;
+  for (int64_t i = 0; paired && i < count; ++i) plans[i].problem.pad = plans[i].problem.result_first % 2 == 0;
+  return count;
 }
 
 static int64_t together_bytes(int64_t count, const pf_correlation_plan *plans) {

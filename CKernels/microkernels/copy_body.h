@@ -174,21 +174,60 @@ static void pack_columns(int64_t inner, const int64_t *offsets, const float *fra
   }
 }
 
-/// Every second element of `address`. Rewrites what lies between them: nobody else may be writing there.
-PF_INLINE void scatter_alternate(int64_t count, const float *source, float *address, pf_scatter_mode mode) {
-  const bool accumulate = mode == pf_scatter_add, pad = mode == pf_scatter_pad;
-  int64_t i = 0;
-  // Without zeros of its own it touches one element behind the last: the last vector's worth is left to the loop below.
-  for (; pad ? i + PF_LANES <= count : i + PF_LANES < count; i += PF_LANES) {
-    float *low = address + 2 * i, *high = low + PF_LANES;
-    const vector x = pad ? broadcast(0) : load(low), y = pad ? broadcast(0) : load(high);
-    const vector value = accumulate ? even_lanes(x, y) + load(source + i) : load(source + i);
-    store(low, replace_even_low(x, value));
-    store(high, replace_even_high(y, value));
+// An element and what lies behind it, or before it, are the low, or the high, half of 64 bits: everything here is
+// little-endian.
+#define PF_SCATTER_PAIRS(n)                                                                                            \
+  typedef float floats_##n __attribute__((ext_vector_type(n), aligned(4)));                                            \
+  typedef uint32_t halves_##n __attribute__((ext_vector_type(n), aligned(4)));                                         \
+  typedef uint64_t pairs_##n __attribute__((ext_vector_type(n), aligned(4), may_alias));                               \
+                                                                                                                       \
+  /* Replaces the halves of n pairs from bit `shift` on, or adds to them. */                                           \
+  PF_INLINE void scatter_##n(const float *source, pairs_##n *pairs, const int32_t shift, const pf_scatter_mode mode) { \
+    floats_##n value = *(const floats_##n *)source;                                                                    \
+    if (mode == pf_scatter_add) value += (floats_##n)__builtin_convertvector(*pairs >> shift, halves_##n);             \
+    const pairs_##n placed = __builtin_convertvector((halves_##n)value, pairs_##n) << shift;                           \
+    *pairs = mode == pf_scatter_pad ? placed : (*pairs & UINT64_C(0xffffffff) << (32 - shift)) | placed;               \
+  }                                                                                                                    \
+                                                                                                                       \
+  /* More than n elements, 2n at most: n from either end, both read before either is written. */                       \
+  PF_INLINE void scatter_ends_##n(int64_t count, const float *source, float *address, const pf_scatter_mode mode) {    \
+    /* Without zeros of its own the last pair begins before its element: nothing behind it is touched. */              \
+    const int32_t shift = mode == pf_scatter_pad ? 0 : 32;                                                             \
+    pairs_##n *back = (pairs_##n *)(address + 2 * (count - n) - shift / 32), last = *back;                             \
+    scatter_##n(source + count - n, &last, shift, mode);                                                               \
+    scatter_##n(source, (pairs_##n *)address, 0, mode);                                                                \
+    *back = last;                                                                                                      \
   }
-  PF_SCALAR for (; i < count; ++i) {
-    address[2 * i] = accumulate ? address[2 * i] + source[i] : source[i];
-    if (pad) address[2 * i + 1] = 0;
+
+PF_SCATTER_PAIRS(4)
+#if PF_LANES >= 8
+PF_SCATTER_PAIRS(8)
+#endif
+#if PF_LANES >= 16
+PF_SCATTER_PAIRS(16)
+#endif
+#undef PF_SCATTER_PAIRS
+
+#define PF_SCATTER_JOIN(name, n) name##n
+#define PF_SCATTER_OF(name, n) PF_SCATTER_JOIN(name, n)
+
+/// Every second element of `address`. Rewrites what lies between them: nobody else may be writing there.
+PF_INLINE void scatter_alternate(int64_t count, const float *source, float *address, const pf_scatter_mode mode) {
+  for (; count > 2 * PF_LANES; count -= PF_LANES) {
+    PF_SCATTER_OF(scatter_, PF_LANES)(source, (PF_SCATTER_OF(pairs_, PF_LANES) *)address, 0, mode);
+    source += PF_LANES;
+    address += 2 * PF_LANES;
+  }
+#if PF_LANES >= 16
+  if (count > 16) return scatter_ends_16(count, source, address, mode);
+#endif
+#if PF_LANES >= 8
+  if (count > 8) return scatter_ends_8(count, source, address, mode);
+#endif
+  if (count > 4) return scatter_ends_4(count, source, address, mode);
+  PF_SCALAR for (int64_t i = 0; i < count; ++i) {
+    address[2 * i] = mode == pf_scatter_add ? address[2 * i] + source[i] : source[i];
+    if (mode == pf_scatter_pad) address[2 * i + 1] = 0;
   }
 }
 
@@ -197,8 +236,12 @@ PF_INLINE void scatter(int64_t count, const float *source, float *address, int64
     copy_contiguous(count, source, address);
   } else if (step == 1) {
     for (int64_t i = 0; i < count; ++i) address[i] += source[i];
+  } else if (step == 2 && mode == pf_scatter_add) {
+    scatter_alternate(count, source, address, pf_scatter_add);
+  } else if (step == 2 && mode == pf_scatter_pad) {
+    scatter_alternate(count, source, address, pf_scatter_pad);
   } else if (step == 2) {
-    scatter_alternate(count, source, address, mode);
+    scatter_alternate(count, source, address, pf_scatter_store);
   } else {
     PF_SCALAR for (int64_t i = 0; i < count; ++i) {
       address[i * step] = mode == pf_scatter_add ? address[i * step] + source[i] : source[i];

@@ -105,26 +105,6 @@ PF_INLINE vector alternate_high(vector x, vector y) {
 #endif
 }
 
-/// x with its even lanes replaced by the first, or the second, half of y's.
-PF_INLINE vector replace_even_low(vector x, vector y) {
-#if PF_LANES == 16
-  return __builtin_shufflevector(x, y, 16, 1, 17, 3, 18, 5, 19, 7, 20, 9, 21, 11, 22, 13, 23, 15);
-#elif PF_LANES == 8
-  return __builtin_shufflevector(x, y, 8, 1, 9, 3, 10, 5, 11, 7);
-#else
-  return __builtin_shufflevector(x, y, 4, 1, 5, 3);
-#endif
-}
-PF_INLINE vector replace_even_high(vector x, vector y) {
-#if PF_LANES == 16
-  return __builtin_shufflevector(x, y, 24, 1, 25, 3, 26, 5, 27, 7, 28, 9, 29, 11, 30, 13, 31, 15);
-#elif PF_LANES == 8
-  return __builtin_shufflevector(x, y, 12, 1, 13, 3, 14, 5, 15, 7);
-#else
-  return __builtin_shufflevector(x, y, 6, 1, 7, 3);
-#endif
-}
-
 // Half of the way of summing across lanes: fold_k(x, y) adds the halves of each block of 2k lanes; x's sums come first.
 #if PF_LANES == 16
 PF_INLINE vector fold_8(vector x, vector y) {
