@@ -73,7 +73,10 @@ PF_INLINE void copy_whole_rows(const int32_t step, const bool all, int64_t rows,
     load_apart(step, source + last * step, x);
     PF_UNROLL for (int32_t p = 0; p < count; ++p) {
       store(to[p] + last, (vector)((integers)x[p] & used[p]));
-      for (int64_t i = last + PF_LANES; i < width; ++i) to[p][i] = 0;
+      // Mostly there is one zero, not worth the call that the loop is compiled to.
+      int64_t i = last + PF_LANES;
+      if (i < width) to[p][i++] = 0;
+      for (; i < width; ++i) to[p][i] = 0;
       to[p] += result_pitch;
     }
     source += source_pitch;
