@@ -1,7 +1,7 @@
-// The gradients that a backward pass wants, in one call. Of the output gradient the input gradient wants points in lanes
-// with zeros around them, the weight gradient channels in lanes, and Winograd's two transforms of it differ: there is no
-// packed form to share, and to take turns at parts of the batch was measured to gain nothing. The bias gradient's sums
-// are taken where the weight gradient reads the planes.
+// The gradients that a backward pass wants, in one call. Of the output gradient the input gradient wants points in
+// lanes with zeros around them, the weight gradient channels in lanes, and Winograd's two transforms of it differ:
+// there is no packed form to share, and to take turns at parts of the batch was measured to gain nothing. The bias
+// gradient's sums are taken where the weight gradient reads the planes.
 
 #include "convolution/passes.h"
 

@@ -188,7 +188,8 @@ static void run_block(const run_state *state, const pf_block *block, const pf_bl
       if (plan->shifts > 0) {
         multiply_shifted(state, block, count, channels, s, result, accumulate);
       } else {
-        multiply(state, block, following, group, count, channel * taps, (channel + channels) * taps, s, result, accumulate);
+        multiply(state, block, following, group, count, channel * taps, (channel + channels) * taps, s, result,
+                 accumulate);
       }
     }
   }

@@ -1,7 +1,7 @@
 // What a weight gradient computes, as tiles of outer products: some filters, and the elements that any of these needs.
 //
-// A frozen filter is in no tile. A frozen input channel or tap is in no list. Where few are frozen, the whole gradient is
-// computed and the mask decides what is stored. Where few scattered elements are trainable, these are computed by
+// A frozen filter is in no tile. A frozen input channel or tap is in no list. Where few are frozen, the whole gradient
+// is computed and the mask decides what is stored. Where few scattered elements are trainable, these are computed by
 // themselves (chain_gradient.h). Each element's sum is the same in all of these.
 
 #ifndef PF_GRADIENT_MASK_H

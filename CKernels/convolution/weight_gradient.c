@@ -57,8 +57,8 @@ typedef struct scratch {
 
 // MARK: Points in memory
 
-/// A block's points in planes of an operand: a run a row of an image, or longer where rows are neighbours, but within one
-/// chain, and none longer than `most`.
+/// A block's points in planes of an operand: a run a row of an image, or longer where rows are neighbours, but within
+/// one chain, and none longer than `most`.
 static pf_point_runs runs_of(const pf_block *block, const pf_block *chain, int64_t image_pitch, int64_t pitch,
                              int64_t step, int64_t most, pf_point_run *list) {
   pf_point_runs runs = {.first = list, .step = step};

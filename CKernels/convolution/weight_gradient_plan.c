@@ -118,8 +118,8 @@ static void share_out(const pf_settings *settings, pf_gradient_plan *plan) {
     plan->slice_blocks = pf_ceiling_divide(plan->blocks, slices);
     plan->slices = pf_ceiling_divide(plan->blocks, plan->slice_blocks);
   }
-  // Where slices can't be shared out evenly, groups are cut too. Of the longer side, so that the pieces are about equal;
-  // each has to pack all of the other one's operand.
+  // Where slices can't be shared out evenly, groups are cut too. Of the longer side, so that the pieces are about
+  // equal; each has to pack all of the other one's operand.
   const int64_t items = plan->slices * groups;
   const int64_t filters = plan->shape.group_output_channels, channels = plan->shape.group_input_channels;
   plan->group_parts = 1;

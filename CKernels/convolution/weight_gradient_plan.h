@@ -15,7 +15,7 @@ typedef struct pf_gradient_plan {
   int64_t height, width;      // of the output gradient's planes; those of a 1x1 kernel may count as one row
   int64_t step_y, step_x;     // of the input, from a point to the next
   bool in_place;              // the input is read where it is
-  pf_frame frame;             // where it is copied otherwise; its grid is all positions from the first point to the last
+  pf_frame frame;             // where it is copied otherwise; its grid: all positions from the first point to the last
   int64_t first_y, first_x;   // of the taps that read anything
   int64_t taps;               // how many these are
   int64_t inner;              // elements of one filter that aren't always zero: channels * those taps

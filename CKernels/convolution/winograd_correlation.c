@@ -2,8 +2,8 @@
 //
 // Tiles come in blocks, outputs in blocks of a register tile's width. An output tile is stored as soon as its products
 // are done. Two orders of the loops, with the same results:
-//   many tiles  The weights are transformed once. A thread takes a block of tiles, transforms it into its own cache, and
-//               runs through all weights.
+//   many tiles  The weights are transformed once. A thread takes a block of tiles, transforms it into its own cache,
+//               and runs through all weights.
 //   few tiles   The weights are the larger matter. All tiles are transformed first; a thread takes a block of outputs,
 //               transforms its weights, a few channels at a time, into its own cache, and runs through all tiles.
 

@@ -4,10 +4,10 @@
 // Sums are in an order that the shape alone decides: tiles are cut into chunks and these into blocks; the products of a
 // block are summed in registers, blocks into the chunk's sums, chunks at the end. (Many partial sums also keep the
 // error of long sums small.) Three ways to share out the work:
-//   by chunk    Many tiles, or many groups, of few weights. A thread takes a chunk, transforms block after block into its
-//               own cache and adds to the chunk's own sums. A last step adds up the chunks and transforms back.
-//   by point    Many tiles, many weights. There is one chunk. Tiles are transformed first; a thread takes a point, and the
-//               sums of some outputs at that point stay in its cache for all tiles. A last step transforms back.
+//   by chunk    Many tiles, or many groups, of few weights. A thread takes a chunk, transforms block after block into
+//               its own cache and adds to the chunk's own sums. A last step adds up the chunks and transforms back.
+//   by point    Many tiles, many weights. There is one chunk. Tiles are transformed first; a thread takes a point, and
+//               the sums of some outputs at that point stay in its cache for all tiles. A last step transforms back.
 //   by weights  Few tiles. There is one chunk. Tiles are transformed first; a thread takes a block of weights, and
 //               transforms its sums back as soon as they are done.
 //

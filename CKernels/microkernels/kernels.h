@@ -82,8 +82,9 @@ typedef struct pf_point_runs {
 
 /// A register tile of outer products along points: for each of the kernel's rows r and lanes l,
 ///   sum[r][l] = sum over the points p, the i-th of all, in this order, of a[offsets[r] + p] * b[i * lanes + l]
-/// in chains of runs, the last of which ends one too. A chain is one sequence of multiply-adds that begins with 0. The first one's sum is stored in result[r * lanes + l], or added to it
-/// with `accumulate`; the others' are added to it in order. An element is the same sequence in every kernel.
+/// in chains of runs, the last of which ends one too. A chain is one sequence of multiply-adds that begins with 0. The
+/// first one's sum is stored in result[r * lanes + l], or added to it with `accumulate`; the others' are added to it in
+/// order. An element is the same sequence in every kernel.
 typedef void (*pf_outer_kernel)(const pf_point_runs *runs, const float *a, const int64_t *offsets, const float *b,
                                 float *result, bool accumulate);
 
@@ -115,8 +116,8 @@ typedef struct pf_tap_run {
 /// A tile of one plane of a result: for each of the kernel's rows r and each column j < columns,
 ///   sum[r][j] = bias + weight[0] * frame[runs[0].offset + r * frame_step + j]
 ///                    + weight[1] * frame[runs[0].offset + (r + 1) * frame_step + j] + ... over the run's taps,
-/// then over those of the other runs, in this order, in chains of at most pf_tile_chain products whose sums are added up
-/// in order. `weight` holds the runs' weights one behind the other.
+/// then over those of the other runs, in this order, in chains of at most pf_tile_chain products whose sums are added
+/// up in order. `weight` holds the runs' weights one behind the other.
 /// result[r * result_step + j] = activation(sum), or += sum with `accumulate`. Reads up to a vector behind a row of the
 /// frame.
 typedef void (*pf_plane_kernel)(int64_t run_count, const pf_tap_run *runs, const float *weight, const float *frame,

@@ -1,5 +1,5 @@
-// Register tiles of outer products along the points of a grid: PF_TILE_ROWS rows read where they lie, times a half, one,
-// one and a half, or two vectors of packed lanes. Their packing, and the way back.
+// Register tiles of outer products along the points of a grid: PF_TILE_ROWS rows read where they lie, times a half,
+// one, one and a half, or two vectors of packed lanes. Their packing, and the way back.
 
 typedef float half_vector __attribute__((ext_vector_type(PF_LANES / 2)));
 typedef half_vector unaligned_half __attribute__((aligned(4)));

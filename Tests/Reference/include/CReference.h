@@ -80,7 +80,8 @@ typedef struct ref_fast_bound {
 } ref_fast_bound;
 
 /// Winograd's F(rows x columns, 3 x 3) with 2 x 2 or 4 x 4, F(rows x columns, 1 x 3) with 1 x 4, or that upright; with
-/// 3 x 3 his algorithm on whole phases of a dilated kernel, of at most that many pixels. Zeros for a problem that it doesn't apply to.
+/// 3 x 3 his algorithm on whole phases of a dilated kernel, of at most that many pixels. Zeros for a problem that it
+/// doesn't apply to.
 ref_fast_bound ref_winograd_bound_of(const ref_convolution *problem, int32_t rows, int32_t columns);
 
 /// The largest of those that pf_fast may choose from.
@@ -194,8 +195,8 @@ int64_t ref_report_feature(const ref_report *report, ref_feature feature);
 const char *ref_report_failure(const ref_report *report);  // "" if there is none
 
 /// Checks forward, input gradient (both writing modes), weight and bias gradient (both modes, with and without a mask,
-/// and with a mask and NaNs all over their inputs), and that fused calls give the bits of separate ones. A kernel that leaves its memory ends the process, after the problem
-/// has been printed to standard error.
+/// and with a mask and NaNs all over their inputs), and that fused calls give the bits of separate ones. A kernel that
+/// leaves its memory ends the process, after the problem has been printed to standard error.
 ref_report ref_check_convolutions(const ref_kernels *kernels, const ref_check *check);
 
 /// Checks matrix products: transposed and not, with gaps between rows, with and without bias, mask and accumulation.
