@@ -50,7 +50,8 @@ static bool meets_columns(const pf_convolution2d *p, const pf_convolution_shape 
   enum { few = 2 };
   if (p->kernel_width > 1 || p->padding_left > 0 || shape->output_width != p->input_width) return false;
   if (p->input_width == 1) return p->input_height > 1;
-  return p->kernel_height > 1 && p->stride_height == 1 && shape->group_input_channels > few &&
+  // Steps into padding on the right may make as many columns as there are.
+  return p->kernel_height > 1 && p->stride_height == 1 && p->stride_width == 1 && shape->group_input_channels > few &&
          shape->group_output_channels > few;
 }
 
