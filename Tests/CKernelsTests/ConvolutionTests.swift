@@ -67,6 +67,32 @@ extension KernelTests {
             expectResults(problems * (Self.resultsPerProblem + Self.spoiledResultsPerProblem), report)
         }
 
+        /// As many columns as the input has, the last of them all padding.
+        @Test("A kernel of one column steps into the padding on its right")
+        func columnsBeyondTheInput() throws {
+            let problem = pf_convolution2d(
+                batch: 1, input_channels: 3, input_height: 3, input_width: 3, output_channels: 3, kernel_height: 3,
+                kernel_width: 1, stride_height: 1, stride_width: 2, padding_top: 1, padding_bottom: 1, padding_left: 0,
+                padding_right: 2, dilation_height: 1, dilation_width: 1, groups: 1)
+            let input = (0..<27).map { Float($0) }, weight = [Float](repeating: 1, count: 27)
+            let expected = (0..<27).map { position -> Float in
+                let (y, x) = (position / 3 % 3, position % 3 * 2)
+                guard x < 3 else { return 0 }
+                return (max(0, y - 1)...min(2, y + 1)).reduce(0) { sum, row in
+                    sum + (0..<3).reduce(0) { $0 + input[$1 * 9 + row * 3 + x] }
+                }
+            }
+            for isa in supportedInstructionSets {
+                var context = pf_context(threads: 1, numerics: pf_fast, isa: isa)
+                var output = [Float](repeating: .nan, count: 27)
+                let status = withUnsafePointer(to: problem) {
+                    pf_convolution2d_forward(&context, $0, pf_activation_none, input, weight, nil, &output)
+                }
+                #expect(status == pf_ok)
+                #expect(output == expected, "\(name(of: isa))")
+            }
+        }
+
         @Test("A NaN reaches every trainable element that depends on it")
         func propagation() throws {
             let problem = pf_convolution2d(channels: 2, height: 5, width: 6, outputs: 3, kernel: 3, padding: 1)
