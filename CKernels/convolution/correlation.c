@@ -149,15 +149,15 @@ static void run_tile(const run_state *state, const scratch *s, int64_t group, in
   pf_tile_mode mode = step->k > 0 ? pf_tile_add : pf_tile_store;
   const pf_activation activation = step->last ? state->activation : pf_activation_none;
   // What accumulates is added to the result once, as a whole.
-  const bool single = plan->inner <= pf_tile_chain;
+  const bool single = plan->inner <= plan->chain;
   if (whole && count == 1 && p->result_x == 1 && (single || !state->accumulate)) {
     if (state->accumulate) mode = pf_tile_add;
-    kernel(step->inner, weight, columns, offsets, next.from, next.step, bias, result + segments->result,
+    kernel(step->inner, plan->chain, weight, columns, offsets, next.from, next.step, bias, result + segments->result,
            p->result_plane, mode, activation);
     return;
   }
   float *sums = waits ? s->sums + (t * p->outputs + output) * tile : s->sums;
-  kernel(step->inner, weight, columns, offsets, next.from, next.step, bias, sums, tile, mode, activation);
+  kernel(step->inner, plan->chain, weight, columns, offsets, next.from, next.step, bias, sums, tile, mode, activation);
   if (step->last) {
     const pf_scatter_mode scatter = state->accumulate ? pf_scatter_add : p->pad ? pf_scatter_pad : pf_scatter_store;
     plan->kernels->scatter_tile(rows, sums, segments, count, result, p->result_plane, p->result_x, scatter);

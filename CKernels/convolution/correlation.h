@@ -40,6 +40,7 @@ typedef struct pf_correlation_plan {
   int64_t tiles;      // of result channels, in a group
   int64_t tile_parts;  // pieces that the tiles of one block are cut into
   int64_t channel_step;  // channels whose part of all sums of a block is taken at a time
+  int64_t chain;         // products of these that are added up one after another
   int64_t panel_floats;  // of a packed column tile
   int64_t sums_floats;   // of the sums that aren't in the result
   int64_t blocks_y, blocks_x, blocks_images;

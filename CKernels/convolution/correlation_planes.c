@@ -34,6 +34,7 @@ void pf_correlation_planes_prepare(const pf_settings *settings, pf_correlation_p
   pf_frame *frame = &plan->frame;
   const int64_t lanes = plan->kernels->lanes, width = frame->x.grid, height = frame->y.grid;
   plan->row_step = shared_step(frame);
+  plan->chain = balanced(plan->inner, pf_longest_chain(settings, plan->inner, 32));
 
   int64_t columns = width;
   pf_frame_shape(frame, 1, 1, columns, lanes);
@@ -117,12 +118,12 @@ static void run_rows(const run_state *state, const pf_block *block, const float 
     float *address = result + row * p->result_y;
     const pf_plane_kernel kernel = plan->kernels->plane[rows];
     if (p->result_x == 1) {
-      kernel(state->run_count, state->runs, weight, frame + row * pitch, step * pitch, block->columns, bias, address,
-             step * p->result_y, state->accumulate, state->activation);
+      kernel(state->run_count, state->runs, plan->chain, weight, frame + row * pitch, step * pitch, block->columns,
+             bias, address, step * p->result_y, state->accumulate, state->activation);
     } else {
       // Whole vectors: what reads them back then waits for one store each.
-      kernel(state->run_count, state->runs, weight, frame + row * pitch, step * pitch, staged_pitch, bias, staged,
-             staged_pitch, false, state->activation);
+      kernel(state->run_count, state->runs, plan->chain, weight, frame + row * pitch, step * pitch, staged_pitch, bias,
+             staged, staged_pitch, false, state->activation);
       plan->kernels->scatter_rows(rows, block->columns, staged, staged_pitch, address, step * p->result_y,
                                   p->result_x, state->accumulate);
     }

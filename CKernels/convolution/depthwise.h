@@ -8,8 +8,8 @@
 // stride has (pf_input_gradient_axis): it writes all of them side by side.
 //
 // The order of a result's sum is output channels of the group, tap rows, tap columns. A weight gradient's is, within a
-// block of the output gradient, rows and pixels; then blocks; then slices of the blocks. Both follow from the shape and
-// the vector's length alone, and no mask changes them.
+// block of the output gradient, rows and pixels, in chains of rows or of pieces of one; then chains and blocks; then
+// slices of the blocks. Both follow from the shape and the vector's length alone, and no mask changes them.
 
 #ifndef PF_DEPTHWISE_H
 #define PF_DEPTHWISE_H

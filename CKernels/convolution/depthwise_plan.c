@@ -192,6 +192,9 @@ void pf_depthwise_prepare_parts(const pf_settings *settings, pf_depthwise_plan *
   if (plan->pass == pf_pass_weight_gradient) {
     const int64_t wanted = pf_ceiling_divide(weight_gradient_items, plan->channel_blocks);
     plan->slices = pf_minimum_of(blocks, wanted);
+    const int64_t longest = pf_longest_chain(settings, plan->images * plan->y.result * plan->x.result, 32);
+    plan->chain_columns = balanced(plan->columns, longest);
+    plan->chain_rows = plan->columns > longest ? 1 : balanced(plan->rows, longest / plan->columns);
     items = plan->slices * plan->channel_blocks;
     operations *= (double)blocks / (double)pf_maximum_of(plan->slices, 1);
     sums = pf_round_up(plan->multiplier * plan->taps, lanes) * lanes;  // read by whole squares

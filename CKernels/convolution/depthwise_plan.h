@@ -41,6 +41,7 @@ typedef struct pf_depthwise_plan {
   int64_t tile;                       // floats of one plane of it
   int64_t staged_rows, staged;        // rows of results, and floats of them, that wait to be transposed back
   int64_t slices;                     // of the weight gradient's blocks
+  int64_t chain_rows, chain_columns;  // pixels of one of these that are added up one after another
   int32_t parts;                      // of the threads
   int64_t scratch;                    // floats of a part
   int64_t weights, sums;              // floats of all channels' weights and biases, of all slices' sums

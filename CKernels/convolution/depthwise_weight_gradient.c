@@ -28,9 +28,10 @@ static tap_range taps_of(const pf_depthwise_row *row, int64_t first, int64_t las
   return begin < end ? (tap_range){begin, end} : (tap_range){0, 0};
 }
 
-/// Adds a block's products of one output channel a group to the sums of tap rows `first` up to `last`.
-static void run_rows(const run_state *state, const pf_depthwise_block *block, int64_t first, int64_t last,
-                     const float *pixels, const float *gradient, float *sums) {
+/// Adds the products of one output channel a group in the first `width` columns of a block to the sums of tap rows
+/// `first` up to `last`.
+static void run_rows(const run_state *state, const pf_depthwise_block *block, int64_t width, int64_t first,
+                     int64_t last, const float *pixels, const float *gradient, float *sums) {
   const pf_depthwise_plan *plan = state->plan;
   const pf_depthwise_kernels *kernels = &plan->kernels->depthwise;
   const pf_depthwise_window *window = state->tables.windows;
@@ -40,10 +41,10 @@ static void run_rows(const run_state *state, const pf_depthwise_block *block, in
   for (int64_t y = 0; y < block->rows;) {
     // Neighbouring rows with the same taps.
     const tap_range taps = taps_of(rows + y, first, last);
-    const int64_t begin = y;
+    const int64_t begin = y, end = pf_minimum_of(block->rows, begin + plan->chain_rows);
     do {
       y += 1;
-    } while (y < block->rows && taps_of(rows + y, first, last).begin == taps.begin &&
+    } while (y < end && taps_of(rows + y, first, last).begin == taps.begin &&
              taps_of(rows + y, first, last).end == taps.end);
     if (taps.begin == taps.end) continue;
     const pf_depthwise_row *row = rows + begin;
@@ -52,7 +53,7 @@ static void run_rows(const run_state *state, const pf_depthwise_block *block, in
       const int64_t column = pf_piece_begin(window->columns, i, pieces);
       const pf_depthwise_patch patch = {
           .height = y - begin,
-          .width = block->columns,
+          .width = width,
           .source_row = plan->y.step * plan->pitch * lanes,
           .source_step = window->step,
           .rows = taps.end - taps.begin,
@@ -118,6 +119,7 @@ static void sum_slice(const run_state *state, int64_t slice, int64_t channel_blo
   const pf_depthwise_kernels *kernels = &plan->kernels->depthwise;
   const int64_t lanes = plan->kernels->lanes, image_blocks = plan->blocks_y * plan->blocks_x;
   const int64_t blocks = plan->images * image_blocks, columns = state->tables.windows->columns;
+  const int64_t step = state->tables.windows->step;
   const int64_t patch_columns = pf_ceiling_divide(columns, pf_ceiling_divide(columns, kernels->patch_columns));
   const int64_t most_rows = pf_minimum_of(kernels->patch_rows, kernels->patch_taps / patch_columns);
   const int64_t row_patches = pf_ceiling_divide(plan->y.kernel, most_rows);
@@ -131,10 +133,13 @@ static void sum_slice(const run_state *state, int64_t slice, int64_t channel_blo
     pf_depthwise_fill_tile(plan, &block, state->input, b / image_blocks, channel_block, tile);
     for (int64_t k = 0; k < plan->multiplier; ++k) {
       fill_gradient(state, &block, b / image_blocks, channel_block, k, gradient);
-      for (int64_t i = 0; i < row_patches; ++i) {
-        run_rows(state, &block, pf_piece_begin(plan->y.kernel, i, row_patches),
-                 pf_piece_begin(plan->y.kernel, i + 1, row_patches), tile->pixels, gradient,
-                 sums + k * plan->taps * lanes);
+      for (int64_t x = 0; x < block.columns; x += plan->chain_columns) {
+        const int64_t width = pf_minimum_of(plan->chain_columns, block.columns - x);
+        for (int64_t i = 0; i < row_patches; ++i) {
+          run_rows(state, &block, width, pf_piece_begin(plan->y.kernel, i, row_patches),
+                   pf_piece_begin(plan->y.kernel, i + 1, row_patches), tile->pixels + x * step, gradient + x * lanes,
+                   sums + k * plan->taps * lanes);
+        }
       }
     }
   }

@@ -17,7 +17,7 @@ static int64_t balanced(int64_t extent, int64_t most) {
 static void shape_blocks(pf_dot_plan *plan, int64_t points) {
   pf_frame *frame = &plan->frame;
   const int64_t width = frame->x.grid, height = frame->y.grid, lanes = plan->kernels->lanes;
-  points = pf_minimum_of(points, pf_dot_chain * lanes);
+  points = pf_minimum_of(points, pf_most_chain * lanes);
   const int64_t batch = pf_maximum_of(plan->problem.batch, 1);
   if (width > points) {
     pf_frame_shape(frame, 1, 1, pf_round_up(balanced(width, points), lanes), lanes);

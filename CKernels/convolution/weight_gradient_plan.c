@@ -61,20 +61,21 @@ static bool inside(const pf_axis *axis) {
 }
 
 /// Chains of one extent but for the last ones of a row, image or batch, as many as make about `block_points` a block.
-static void shape_blocks(pf_gradient_plan *plan) {
+static void shape_blocks(const pf_settings *settings, pf_gradient_plan *plan) {
   const int64_t width = plan->width, height = plan->height, batch = pf_maximum_of(plan->problem.batch, 1);
+  const int64_t longest = pf_longest_chain(settings, batch * plan->shape.output_plane, 32);
   pf_block *chain = &plan->chain, *most = &plan->most;
   *chain = (pf_block){.images = 1, .rows = 1, .columns = width};
-  if (width > pf_outer_chain) {
+  if (width > longest) {
     // Even blocks of even chains.
     const int64_t blocks = pf_ceiling_divide(width, piece_points);
-    const int64_t pieces = pf_ceiling_divide(pf_ceiling_divide(width, blocks), pf_outer_chain);
+    const int64_t pieces = pf_ceiling_divide(pf_ceiling_divide(width, blocks), longest);
     chain->columns = pf_ceiling_divide(width, blocks * pieces);
-  } else if (width * height > pf_outer_chain) {
-    chain->rows = balanced(height, pf_outer_chain / width);
+  } else if (width * height > longest) {
+    chain->rows = balanced(height, longest / width);
   } else {
     chain->rows = height;
-    chain->images = balanced(batch, pf_outer_chain / (width * height));
+    chain->images = balanced(batch, longest / (width * height));
   }
   plan->chains_x = pf_ceiling_divide(width, chain->columns);
   plan->chains_y = pf_ceiling_divide(height, chain->rows);
@@ -99,7 +100,7 @@ static void shape_blocks(pf_gradient_plan *plan) {
   plan->blocks = plan->blocks_x * plan->blocks_y * pf_ceiling_divide(plan->problem.batch, most->images);
   plan->fetches = most->images == 1 && batch * plan->problem.output_channels * plan->shape.output_plane >= far_floats;
   const int64_t lines = most->rows * most->columns / 16 + 1;
-  plan->run_points = plan->fetches ? lines : pf_outer_chain;
+  plan->run_points = plan->fetches ? lines : longest;
   if (plan->in_place) return;
   pf_frame_shape(&plan->frame, most->images, (most->rows - 1) * plan->step_y + 1,
                  (most->columns - 1) * plan->step_x + 1, 1);
@@ -155,7 +156,7 @@ pf_status pf_gradient_prepare(const pf_settings *settings, const pf_convolution2
   // Planes a multiple of a page apart would compete for the same few sets of a cache.
   plan->in_place = inside(&frame->y) && inside(&frame->x) && shape->input_plane % page != 0;
   PF_TRY(pf_frame_analyse(frame, group_channels));
-  shape_blocks(plan);
+  shape_blocks(settings, plan);
   share_out(settings, plan);
 
   const int64_t narrowest = kernels->outer_lanes[0], widest = kernels->outer_lanes[kernels->outer_widths - 1];

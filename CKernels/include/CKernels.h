@@ -16,7 +16,8 @@
 //              selected, never multiplied: 0 * NaN is NaN), in both writing modes.
 //   Writing    pf_overwrite replaces the gradient; pf_accumulate adds to what is there.
 //   Threads    Every call may be made from any thread. Results are equal to the bit at any thread count.
-//   Numerics   pf_exact: direct algorithms; an unmasked element's bits depend on neither mask nor thread count.
+//   Numerics   pf_exact: direct algorithms, their products added up in short chains for the sake of rounding errors;
+//              an unmasked element's bits depend on neither mask nor thread count.
 //              pf_fast: algorithms with fewer multiplications where they win, within a stated error bound.
 //   Workspace  Comes from the process's reusing arena (see Memory) and returns to it before the call ends.
 

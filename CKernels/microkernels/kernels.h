@@ -28,9 +28,7 @@ typedef enum pf_scatter_mode : int32_t {
 } pf_scatter_mode;
 
 enum {
-  pf_tile_chain = 128,   // products that a tile or plane kernel adds up one after another
-  pf_outer_chain = 128,  // the most of an outer kernel
-  pf_dot_chain = 128,    // and those in a lane of a dot kernel, whose callers see to it
+  pf_most_chain = 128,  // products that are added up one after another
   pf_most_tile_rows = 14,
   pf_most_dot_rows = 4,
   pf_most_dot_columns = 6,
@@ -45,16 +43,16 @@ enum {
 
 /// A register tile of outer products: for each of the kernel's rows r and the tile_columns columns j,
 ///   bias[r] + a[0][r] * b[offsets[0] + j] + a[1][r] * b[offsets[1] + j] + ...
-/// in chains of pf_tile_chain products: a chain is one sequence of multiply-adds, which for the first begins with the
-/// bias and for the others with 0, and their sums are added up in order. Rounding errors then grow with the length of a
-/// chain and the number of chains, not with the number of products.
+/// in chains of `chain` products, the last of what is left: a chain is one sequence of multiply-adds, which for the
+/// first begins with the bias and for the others with 0, and their sums are added up in order. Rounding errors then
+/// grow with the length of a chain and the number of chains, not with the number of products.
 /// The sums that the result then holds pass through the activation.
 /// a        inner x rows, packed
 /// fetch    what is needed soon: a cache line for each product, `fetch_step` floats apart, comes into the second-level
 ///          cache. With a step of 0, anything that is near
 /// bias     rows elements, or NULL for zeros
 /// result   rows x tile_columns, `result_stride` floats from one row to the next
-typedef void (*pf_tile_kernel)(int64_t inner, const float *a, const float *b, const int64_t *offsets,
+typedef void (*pf_tile_kernel)(int64_t inner, int64_t chain, const float *a, const float *b, const int64_t *offsets,
                                const float *fetch, int64_t fetch_step, const float *bias, float *result,
                                int64_t result_stride, pf_tile_mode mode, pf_activation activation);
 
@@ -116,13 +114,13 @@ typedef struct pf_tap_run {
 /// A tile of one plane of a result: for each of the kernel's rows r and each column j < columns,
 ///   sum[r][j] = bias + weight[0] * frame[runs[0].offset + r * frame_step + j]
 ///                    + weight[1] * frame[runs[0].offset + (r + 1) * frame_step + j] + ... over the run's taps,
-/// then over those of the other runs, in this order, in chains of at most pf_tile_chain products whose sums are added
-/// up in order. `weight` holds the runs' weights one behind the other.
+/// then over those of the other runs, in this order, in chains of at most `chain` products, a run or more, whose sums
+/// are added up in order. `weight` holds the runs' weights one behind the other.
 /// result[r * result_step + j] = activation(sum), or += sum with `accumulate`. Reads up to a vector behind a row of the
 /// frame.
-typedef void (*pf_plane_kernel)(int64_t run_count, const pf_tap_run *runs, const float *weight, const float *frame,
-                                int64_t frame_step, int64_t columns, float bias, float *result, int64_t result_step,
-                                bool accumulate, pf_activation activation);
+typedef void (*pf_plane_kernel)(int64_t run_count, const pf_tap_run *runs, int64_t chain, const float *weight,
+                                const float *frame, int64_t frame_step, int64_t columns, float bias, float *result,
+                                int64_t result_step, bool accumulate, pf_activation activation);
 
 typedef struct pf_kernels {
   pf_isa isa;

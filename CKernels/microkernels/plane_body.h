@@ -35,7 +35,7 @@ PF_INLINE void plane_store_narrow(const int32_t rows, int64_t columns, const vec
   }
 }
 
-PF_INLINE void plane(const int32_t rows, int64_t run_count, const pf_tap_run *runs, const float *weight,
+PF_INLINE void plane(const int32_t rows, int64_t run_count, const pf_tap_run *runs, int64_t chain, const float *weight,
                      const float *frame, int64_t frame_step, int64_t columns, float bias, float *result,
                      int64_t result_step, bool accumulate, pf_activation activation) {
   for (int64_t j = 0; j < columns; j += PF_LANES) {
@@ -50,7 +50,7 @@ PF_INLINE void plane(const int32_t rows, int64_t run_count, const pf_tap_run *ru
     int64_t products = 0;
     for (int64_t i = 0; i < run_count; ++i) {
       products += runs[i].taps;
-      if (products > pf_tile_chain) {
+      if (products > chain) {
         PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
           chains[r] += sum[r];
           sum[r] = broadcast(0);
@@ -80,10 +80,10 @@ PF_INLINE void plane(const int32_t rows, int64_t run_count, const pf_tap_run *ru
 }
 
 #define PF_PLANE(rows)                                                                                             \
-  static void plane_##rows(int64_t run_count, const pf_tap_run *runs, const float *weight, const float *frame,     \
-                           int64_t frame_step, int64_t columns, float bias, float *result, int64_t result_step,    \
-                           bool accumulate, pf_activation activation) {                                            \
-    plane(rows, run_count, runs, weight, frame, frame_step, columns, bias, result, result_step, accumulate,        \
+  static void plane_##rows(int64_t run_count, const pf_tap_run *runs, int64_t chain, const float *weight,          \
+                           const float *frame, int64_t frame_step, int64_t columns, float bias, float *result,     \
+                           int64_t result_step, bool accumulate, pf_activation activation) {                       \
+    plane(rows, run_count, runs, chain, weight, frame, frame_step, columns, bias, result, result_step, accumulate, \
           activation);                                                                                             \
   }
 

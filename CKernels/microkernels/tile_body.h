@@ -4,12 +4,12 @@
 
 enum { tile_columns = PF_TILE_VECTORS * PF_LANES };
 
-PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, const float *a, const float *b,
-                    const int64_t *offsets, const float *fetch, int64_t fetch_step, const float *bias, float *result,
-                    int64_t result_stride, pf_tile_mode mode, pf_activation activation) {
+PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, int64_t chain, const float *a,
+                    const float *b, const int64_t *offsets, const float *fetch, int64_t fetch_step, const float *bias,
+                    float *result, int64_t result_stride, pf_tile_mode mode, pf_activation activation) {
   int64_t k = 0;
   do {
-    const int64_t end = inner - k < pf_tile_chain ? inner : k + pf_tile_chain;
+    const int64_t end = inner - k < chain ? inner : k + chain;
     vector sum[PF_TILE_ROWS][PF_TILE_VECTORS];
     PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
       PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = broadcast(bias == NULL ? 0.0f : bias[r]);
@@ -40,10 +40,11 @@ PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, co
 }
 
 #define PF_TILE_KERNEL(name, rows, vectors)                                                                         \
-  static void name##_##rows(int64_t inner, const float *a, const float *b, const int64_t *offsets,                  \
+  static void name##_##rows(int64_t inner, int64_t chain, const float *a, const float *b, const int64_t *offsets,   \
                             const float *fetch, int64_t fetch_step, const float *bias, float *result,               \
                             int64_t result_stride, pf_tile_mode mode, pf_activation activation) {                   \
-    tile(rows, vectors, inner, a, b, offsets, fetch, fetch_step, bias, result, result_stride, mode, activation);    \
+    tile(rows, vectors, inner, chain, a, b, offsets, fetch, fetch_step, bias, result, result_stride, mode,          \
+         activation);                                                                                               \
   }
 #define PF_TILE(rows) PF_TILE_KERNEL(tile, rows, PF_TILE_VECTORS) PF_TILE_KERNEL(thin_tile, rows, 1)
 #define PF_TILE_ENTER(rows)            \

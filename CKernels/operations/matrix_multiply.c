@@ -1,13 +1,13 @@
-// Matrix products on the outer-product tile of the convolutions. The chains of pf_tile_chain products of an element are
-// added up in the order of the inner dimension, behind its bias, however the product is cut: the blocks of the inner
-// dimension are whole chains.
+// Matrix products on the outer-product tile of the convolutions. An element's chains of products are added up in the
+// order of the inner dimension, behind its bias, however the product is cut: the blocks of the inner dimension are of
+// whole chains.
 
 #include <string.h>
 
 #include "runtime/runtime.h"
 
 enum {
-  inner_block = 4 * pf_tile_chain,
+  inner_budget = 512,       // of the inner dimension at a time
   panel_budget = 64 << 10,  // floats of packed columns
   most_block_tiles = 10,    // row tiles that share packed columns
 };
@@ -19,6 +19,7 @@ typedef struct product_plan {
   const uint8_t *mask;
   bool accumulate;
   float *result;
+  int64_t chain, inner_block;         // of the inner dimension: added up one after another; packed at a time
   int64_t row_tiles, column_tiles;
   int64_t row_blocks, column_blocks;  // of these tiles; a task is a pair of blocks
   int64_t most_rows, most_columns;    // tiles of a block
@@ -32,7 +33,7 @@ typedef struct product_plan {
 /// The rows of the tiles of a block are written straight to the result when nothing but the sum goes there.
 static bool writes_result(const product_plan *plan, int64_t columns) {
   const bool whole = columns == plan->kernels->tile_columns && plan->mask == NULL;
-  return whole && (!plan->accumulate || plan->product.inner <= pf_tile_chain);
+  return whole && (!plan->accumulate || plan->product.inner <= plan->chain);
 }
 
 static void pack_panel(const product_plan *plan, int64_t column, int64_t columns, int64_t k, int64_t inner,
@@ -61,8 +62,8 @@ static void run_tile(const product_plan *plan, int64_t row, int64_t rows, int64_
     mode = pf_tile_add;
   }
   if (direct && plan->accumulate) mode = pf_tile_add;
-  plan->kernels->tile[rows](inner, plan->packed_a + row * p->inner + k * rows, panel, plan->panel_offsets, panel, 0,
-                            NULL, sums, stride, mode, pf_activation_none);
+  plan->kernels->tile[rows](inner, plan->chain, plan->packed_a + row * p->inner + k * rows, panel, plan->panel_offsets,
+                            panel, 0, NULL, sums, stride, mode, pf_activation_none);
   if (!direct && k + inner == p->inner) {
     for (int64_t r = 0; r < rows; ++r) {
       const uint8_t *mask = plan->mask == NULL ? NULL : plan->mask + (row + r) * p->columns + column;
@@ -77,7 +78,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
   const product_plan *plan = argument;
   const pf_matrix_product *p = &plan->product;
   const int64_t tile_columns = plan->kernels->tile_columns, tile_floats = plan->kernels->tile_rows * tile_columns;
-  const int64_t panel_floats = pf_minimum_of(inner_block, p->inner) * tile_columns;
+  const int64_t panel_floats = pf_minimum_of(plan->inner_block, p->inner) * tile_columns;
   float *panels = plan->scratch + part * plan->scratch_floats;
   float *tiles = panels + plan->most_columns * panel_floats;
   for (int64_t item = begin; item < end; ++item) {
@@ -88,7 +89,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     const int64_t column_end = pf_piece_begin(plan->column_tiles, column_block + 1, plan->column_blocks);
     int64_t k = 0;
     do {
-      const int64_t inner = pf_minimum_of(inner_block, p->inner - k);
+      const int64_t inner = pf_minimum_of(plan->inner_block, p->inner - k);
       for (int64_t j = column_begin; j < column_end; ++j) {
         const int64_t columns = pf_minimum_of(tile_columns, p->columns - j * tile_columns);
         pack_panel(plan, j * tile_columns, columns, k, inner, panels + (j - column_begin) * panel_floats);
@@ -158,9 +159,12 @@ pf_status pf_matrix_multiply(const pf_context *context, const pf_matrix_product 
       .result = result,
   };
   const int64_t tile_columns = plan.kernels->tile_columns, tile_rows = plan.kernels->tile_rows;
+  const int64_t longest = pf_longest_chain(&settings, p->inner, pf_most_chain);
+  plan.chain = pf_ceiling_divide(p->inner, pf_maximum_of(pf_ceiling_divide(p->inner, longest), 1));
+  plan.inner_block = plan.chain * pf_maximum_of(inner_budget / pf_maximum_of(plan.chain, 1), 1);
   plan.row_tiles = pf_ceiling_divide(p->rows, tile_rows);
   plan.column_tiles = pf_ceiling_divide(p->columns, tile_columns);
-  const int64_t inner = pf_minimum_of(inner_block, p->inner);
+  const int64_t inner = pf_minimum_of(plan.inner_block, p->inner);
   const int64_t affordable = pf_maximum_of(1, panel_budget / pf_maximum_of(inner * tile_columns, 1));
   plan.column_blocks = pf_ceiling_divide(plan.column_tiles, affordable);
   plan.row_blocks = pf_ceiling_divide(plan.row_tiles, most_block_tiles);

@@ -1,5 +1,6 @@
 // Instruction sets: which there are, which a call uses, and the table of kernels for each.
 
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,4 +84,10 @@ pf_status pf_read_context(const pf_context *context, pf_settings *settings) {
   PF_REQUIRE(threads >= 0, pf_error_value);
   settings->threads = threads == 0 ? pf_available_threads() : threads;
   return pf_ok;
+}
+
+int64_t pf_longest_chain(const pf_settings *settings, int64_t products, int64_t single) {
+  if (settings->numerics != pf_exact || products <= single) return pf_most_chain;
+  const int64_t length = pf_minimum_of(pf_most_chain, (int64_t)(3 * sqrt((double)products)));
+  return pf_minimum_of(pf_ceiling_divide(products, 2), pf_maximum_of(64, length));
 }
