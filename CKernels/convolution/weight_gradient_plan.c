@@ -3,6 +3,7 @@
 enum {
   block_points = 480,       // most of a block: rows of a tile then stay in the first-level cache
   piece_points = 400,       // the same of a piece of a row, in even pieces
+  cache_line = 16,          // floats
   panel_budget = 64 << 10,  // floats of the output gradient packed at a time
   frame_budget = 48 << 10,  // floats of the input copied at a time
   far_floats = 4 << 20,     // of the output gradient, where it comes from memory
@@ -67,10 +68,11 @@ static void shape_blocks(const pf_settings *settings, pf_gradient_plan *plan) {
   pf_block *chain = &plan->chain, *most = &plan->most;
   *chain = (pf_block){.images = 1, .rows = 1, .columns = width};
   if (width > longest) {
-    // Even blocks of even chains.
+    // Even blocks of even chains, of whole cache lines where these can be even too.
     const int64_t blocks = pf_ceiling_divide(width, piece_points);
     const int64_t pieces = pf_ceiling_divide(pf_ceiling_divide(width, blocks), longest);
-    chain->columns = pf_ceiling_divide(width, blocks * pieces);
+    const int64_t even = pf_ceiling_divide(width, blocks * pieces), lines = pf_round_up(even, cache_line);
+    chain->columns = width % lines == 0 ? lines : even;
   } else if (width * height > longest) {
     chain->rows = balanced(height, longest / width);
   } else {
