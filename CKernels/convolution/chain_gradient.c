@@ -2,13 +2,14 @@
 //
 // An outer product of filters and elements computes what isn't wanted. A dot product along the points would compute
 // single elements, but in another order than an outer product, whose sums are chains of products of consecutive points.
-// So each lane of a vector takes a chain: the i-th vector of a packed operand holds the i-th points of as many
-// consecutive chains as there are lanes, and one multiply-add a vector continues all of them. The chains' sums are
-// then added up as those of outer products are.
+// So each lane of a vector takes a chain: the i-th vector of an operand holds the i-th points of as many consecutive
+// chains as there are lanes, and one multiply-add a vector continues all of them. The chains' sums are then added up as
+// those of outer products are.
 //
 // Of a group of chains the input is packed first, as many channels as stay in a cache; then filter after filter the
-// output gradient, and all of the filter's elements are multiplied. A chain's copy of a channel holds all rows and
-// columns that any tap reads, so a tap is an offset in it.
+// output gradient is transposed in registers, a vector's length of points at a time, and multiplied with all of the
+// filter's elements. A chain's copy of a channel holds all rows and columns that any tap reads, so a tap is an offset in
+// it.
 
 #include "convolution/chain_gradient.h"
 
@@ -29,7 +30,8 @@ typedef struct layout {
   int64_t run;                       // of the output gradient: points of one image
   int64_t channel_floats, channels;  // of the copy of a channel; channels copied at a time
   int64_t row_count;                 // of the copies of all images
-  int64_t stage_floats;              // of a row of either operand, in whole vectors
+  int64_t stage_floats;              // of a row of either operand, and a vector behind it
+  int64_t most_strips;               // of a chain
   int64_t pieces, channel_parts;     // of the slices and channels, shared out to threads
   int32_t parts, finish_parts;
   int64_t table_bytes, scratch_bytes;
@@ -56,7 +58,8 @@ static void measure(const pf_gradient_plan *plan, layout *l) {
   }
   l->row_count = chain->images * l->rows;
   l->channel_floats = l->row_count * l->columns * l->lanes;
-  l->stage_floats = pf_round_up(pf_maximum_of(l->columns, l->run), l->lanes);
+  l->stage_floats = pf_round_up(pf_maximum_of(l->columns, l->run), l->lanes) + l->lanes;
+  l->most_strips = chain->images * chain->rows * pf_ceiling_divide(chain->columns, l->lanes) + 1;
 }
 
 /// Whether a channel's copy is small enough.
@@ -157,34 +160,73 @@ typedef struct segment {
   bool accumulate;  // whether the slice has chains before
 } segment;
 
+/// At most a vector's length of neighbouring points of a chain.
+typedef struct strip {
+  int64_t image, first, count;  // where it begins in the chain's points of that image
+  int64_t copy;                 // and in the copy of a channel
+} strip;
+
+/// Rows of an operand, one of each lane's chain at a time.
+typedef struct operand {
+  const float *tensor;
+  int64_t count;                 // of the tensor
+  int64_t last;                  // the last plane's offset
+  int64_t floats;                // of a row
+  int64_t begin[pf_most_lanes];  // of a lane's rows that exists: from here
+  int64_t end[pf_most_lanes];    // up to here
+  int64_t *places;               // by row and lane: where it begins in the first plane, or `outside`
+  bool *readable;                // by row: whether each lane's can be read where it lies, up to a vector behind it
+} operand;
+
 /// What one thread holds.
 typedef struct scratch {
   pf_block chains[pf_most_lanes];
-  int64_t left_columns[pf_most_lanes];   // of a lane's copied columns, in front of the input
-  int64_t inner_columns[pf_most_lanes];  // up to its end
+  operand input, output_gradient;
   segment segments[pf_most_lanes];
   int64_t segment_count;
-  int64_t least;                      // points of the shortest
-  pf_point_runs front, back;          // these, and those of the others that follow
-  pf_point_run *runs;
-  int64_t *places;                    // by row of the copy and lane: of its first float in channel 0, or `outside`
-  float *stage;                       // rows that can't be read in place, by lane
-  float *panel, *copy, *sums, *sums_before;
+  strip *strips;                      // of a chain: those of the points of the shortest one are in front
+  int64_t strip_count, front;
+  float *stage;                       // rows that can't be read where they lie, by lane
+  float *copy, *sums, *sums_before;
 } scratch;
 
 static const int64_t outside = INT64_MIN;
 
-/// `floats` floats from `place` in a tensor of `count` on, of which only those from `begin` up to `end` exist, and that
-/// may be read up to a whole vector.
-static const float *readable(const run_state *state, const float *tensor, int64_t count, int64_t place, int64_t floats,
-                             int64_t begin, int64_t end, float *stage) {
-  if (place == outside) return state->zeros;
-  if (begin <= 0 && end >= floats && place + state->layout->stage_floats <= count) return tensor + place;
-  begin = pf_maximum_of(begin, 0);
-  end = pf_minimum_of(pf_minimum_of(end, floats), count - place);
-  memset(stage, 0, (size_t)state->layout->stage_floats * sizeof(float));
-  if (begin < end) memcpy(stage + begin, tensor + place + begin, (size_t)(end - begin) * sizeof(float));
-  return stage;
+static bool lies_inside(const operand *o, const layout *l, int64_t place, int64_t lane) {
+  return o->begin[lane] <= 0 && o->end[lane] >= o->floats && place + l->stage_floats <= o->count;
+}
+
+/// Finds out which rows can be read where they lie in every plane.
+static void inspect(operand *o, const layout *l, int64_t rows) {
+  for (int64_t row = 0; row < rows; ++row) {
+    o->readable[row] = true;
+    for (int64_t lane = 0; lane < l->lanes; ++lane) {
+      const int64_t place = o->places[row * l->lanes + lane];
+      if (place == outside || !lies_inside(o, l, place + o->last, lane)) o->readable[row] = false;
+    }
+  }
+}
+
+/// Has `rows` point to each lane's row in a plane, which may be read up to a vector behind it.
+static void find_rows(const run_state *state, const operand *o, int64_t row, int64_t plane, float *stage,
+                      const float **rows) {
+  const layout *l = state->layout;
+  const int64_t *places = o->places + row * l->lanes;
+  if (o->readable[row]) {
+    for (int64_t lane = 0; lane < l->lanes; ++lane) rows[lane] = o->tensor + (places[lane] + plane);
+    return;
+  }
+  for (int64_t lane = 0; lane < l->lanes; ++lane, stage += l->stage_floats) {
+    rows[lane] = state->zeros;
+    if (places[lane] == outside) continue;
+    const int64_t place = places[lane] + plane;
+    rows[lane] = lies_inside(o, l, place, lane) ? o->tensor + place : stage;
+    if (rows[lane] != stage) continue;
+    const int64_t begin = pf_maximum_of(o->begin[lane], 0);
+    const int64_t end = pf_minimum_of(pf_minimum_of(o->end[lane], o->floats), o->count - place);
+    memset(stage, 0, (size_t)l->stage_floats * sizeof(float));
+    if (begin < end) memcpy(stage + begin, o->tensor + place + begin, (size_t)(end - begin) * sizeof(float));
+  }
 }
 
 /// Whether any tap of a chain's points reads row `row` of the copy.
@@ -203,7 +245,7 @@ static void take_chains(const run_state *state, int64_t first, int64_t last, scr
   const layout *l = state->layout;
   const pf_convolution2d *p = &plan->problem;
   const pf_block *chain = &plan->chain;
-  s->least = l->points;
+  int64_t least = l->points;
   for (int64_t lane = 0; lane < l->lanes; ++lane) {
     const int64_t index = first + lane < last ? first + lane : first;
     pf_block *b = s->chains + lane;
@@ -213,19 +255,29 @@ static void take_chains(const run_state *state, int64_t first, int64_t last, scr
     b->columns = pf_minimum_of(chain->columns, plan->width - b->column);
     b->rows = pf_minimum_of(chain->rows, plan->height - b->row);
     b->images = pf_minimum_of(chain->images, p->batch - b->image);
-    s->least = pf_minimum_of(s->least, b->images * b->rows * b->columns);
+    least = pf_minimum_of(least, b->images * b->rows * b->columns);
     const int64_t x = b->column * plan->step_x + plan->frame.x.first + l->inside_begin;
-    s->left_columns[lane] = -x;
-    s->inner_columns[lane] = plan->frame.x.source - x;
+    s->input.begin[lane] = -x;
+    s->input.end[lane] = plan->frame.x.source - x;
     for (int64_t row = 0; row < l->row_count; ++row) {
       const int64_t image = row / l->rows, t = row % l->rows;
       const int64_t y = b->row * plan->step_y + plan->frame.y.first + t;
       const bool inside = image < b->images && y >= 0 && y < plan->frame.y.source;
-      s->places[row * l->lanes + lane] =
+      s->input.places[row * l->lanes + lane] =
           inside ? (b->image + image) * p->input_channels * plan->shape.input_plane + y * plan->frame.x.source + x
                  : outside;
     }
+    s->output_gradient.begin[lane] = 0;
+    s->output_gradient.end[lane] = l->run;
+    for (int64_t image = 0; image < chain->images; ++image) {
+      s->output_gradient.places[image * l->lanes + lane] =
+          image < b->images ? (b->image + image) * p->output_channels * plan->shape.output_plane +
+                                  b->row * plan->width + b->column
+                            : outside;
+    }
   }
+  inspect(&s->input, l, l->row_count);
+  inspect(&s->output_gradient, l, chain->images);
   s->segment_count = 0;
   for (int64_t slice = 0; slice < plan->slices; ++slice) {
     const int64_t begin = first_chain(plan, slice), end = first_chain(plan, slice + 1);
@@ -233,28 +285,25 @@ static void take_chains(const run_state *state, int64_t first, int64_t last, scr
     if (from >= to) continue;
     s->segments[s->segment_count++] = (segment){slice, from - first, to - first, from > begin};
   }
-  s->front = (pf_point_runs){.first = s->runs, .step = plan->step_x * l->lanes};
-  s->back = s->front;
-  pf_point_run *next = s->runs;
-  for (int64_t point = 0, i = 0; i < chain->images * chain->rows; ++i) {
-    const int64_t row = i / chain->rows * l->rows + i % chain->rows * plan->step_y;
-    const int64_t front = pf_maximum_of(0, pf_minimum_of(chain->columns, s->least - point));
-    const int64_t start = row * l->columns * l->lanes;
-    if (front > 0) {
-      *next++ = (pf_point_run){.start = start, .length = front};
-      s->front.count += 1;
+  s->strip_count = s->front = 0;
+  for (int64_t i = 0; i < chain->images * chain->rows; ++i) {
+    const int64_t image = i / chain->rows, row = i % chain->rows;
+    const int64_t copy = (image * l->rows + row * plan->step_y) * l->columns;
+    for (int64_t x = 0, count; x < chain->columns; x += count) {
+      const int64_t before = i * chain->columns + x;
+      count = pf_minimum_of(l->lanes, chain->columns - x);
+      if (before < least) {
+        count = pf_minimum_of(count, least - before);
+        s->front += 1;
+      }
+      s->strips[s->strip_count++] =
+          (strip){image, row * chain->columns + x, count, (copy + x * plan->step_x) * l->lanes};
     }
-    if (front < chain->columns) {
-      if (s->back.count == 0) s->back.first = next;
-      *next++ = (pf_point_run){.start = start + front * s->front.step, .length = chain->columns - front};
-      s->back.count += 1;
-    }
-    point += chain->columns;
   }
 }
 
-/// Packs an input channel.
-static void copy_channel(const run_state *state, int64_t channel, float *copy, const scratch *s) {
+/// Packs an input channel, and has the one `ahead` planes behind it come closer.
+static void copy_channel(const run_state *state, int64_t channel, int64_t ahead, float *copy, const scratch *s) {
   const pf_gradient_plan *plan = state->plan;
   const layout *l = state->layout;
   const int64_t count = l->inside_end - l->inside_begin, pitch = l->columns * l->lanes;
@@ -262,54 +311,37 @@ static void copy_channel(const run_state *state, int64_t channel, float *copy, c
   for (int64_t row = 0; row < l->row_count; ++row, copy += pitch) {
     if (!is_read(plan, row % l->rows)) continue;
     const float *rows[pf_most_lanes];
-    for (int64_t lane = 0; lane < l->lanes; ++lane) {
-      const int64_t place = s->places[row * l->lanes + lane];
-      rows[lane] = readable(state, state->input, plan->shape.input_count, place == outside ? outside : place + offset,
-                            count, s->left_columns[lane], s->inner_columns[lane], s->stage + lane * l->stage_floats);
-    }
+    find_rows(state, &s->input, row, offset, s->stage, rows);
     memset(copy, 0, (size_t)(l->inside_begin * l->lanes) * sizeof(float));
-    plan->kernels->pack_chains(count, rows, plan->shape.input_plane, copy + l->inside_begin * l->lanes);
+    plan->kernels->pack_chains(count, rows, ahead * plan->shape.input_plane, copy + l->inside_begin * l->lanes);
     memset(copy + l->inside_end * l->lanes, 0, (size_t)((l->columns - l->inside_end) * l->lanes) * sizeof(float));
   }
 }
 
-/// Packs a filter's output gradient.
-static void pack_filter(const run_state *state, int64_t filter, const scratch *s) {
+/// Multiplies a filter's output gradient with `count` elements from list entry `begin` on, whose channels' copy begins
+/// with that of element `first`, and has that of the one `ahead` filters behind it come closer.
+static void multiply(const run_state *state, int64_t filter, int64_t ahead, int64_t begin, int64_t count, int64_t first,
+                     const scratch *s) {
   const pf_gradient_plan *plan = state->plan;
   const layout *l = state->layout;
-  for (int64_t i = 0; i < plan->chain.images; ++i) {
-    const float *rows[pf_most_lanes];
-    for (int64_t lane = 0; lane < l->lanes; ++lane) {
-      const pf_block *b = s->chains + lane;
-      const int64_t plane = (b->image + i) * plan->problem.output_channels + filter;
-      const int64_t place = plane * plan->shape.output_plane + b->row * plan->width + b->column;
-      rows[lane] = readable(state, state->output_gradient, plan->shape.output_count, i < b->images ? place : outside,
-                            l->run, 0, l->run, s->stage + lane * l->stage_floats);
+  const pf_kernels *kernels = plan->kernels;
+  int64_t offsets[batch_elements];
+  for (int64_t k = 0; k < count; ++k) offsets[k] = state->offsets[state->list[begin + k] - first];
+  const float *rows[pf_most_lanes];
+  const size_t sum_bytes = (size_t)(count * l->lanes) * sizeof(float);
+  for (int64_t i = 0; i < s->strip_count; ++i) {
+    const strip *p = s->strips + i;
+    if (i == 0 || p->image != p[-1].image) {
+      find_rows(state, &s->output_gradient, p->image, filter * plan->shape.output_plane, s->stage, rows);
     }
-    plan->kernels->pack_chains(l->run, rows, plan->shape.output_plane, s->panel + i * l->run * l->lanes);
+    if (i == s->front) memcpy(s->sums_before, s->sums, sum_bytes);
+    kernels->chains(p->count, rows, p->first, ahead * plan->shape.output_plane, s->copy + p->copy,
+                    plan->step_x * l->lanes, count, offsets, i > 0, s->sums);
   }
-}
-
-/// Multiplies the packed filter with `count` elements from list entry `begin` on, whose channels' copy begins with that
-/// of element `first`.
-static void multiply(const run_state *state, int64_t begin, int64_t count, int64_t first, const scratch *s) {
-  const pf_kernels *kernels = state->plan->kernels;
-  const layout *l = state->layout;
-  const int64_t tiles = pf_ceiling_divide(count, kernels->chain_rows);
-  for (int64_t i = 0; i < tiles; ++i) {
-    const int64_t k = pf_piece_begin(count, i, tiles), rows = pf_piece_begin(count, i + 1, tiles) - k;
-    int64_t offsets[pf_most_chain_rows];
-    for (int64_t r = 0; r < rows; ++r) offsets[r] = state->offsets[state->list[begin + k + r] - first];
-    float *sums = s->sums + k * l->lanes;
-    kernels->chains[rows](&s->front, s->copy, offsets, s->panel, false, sums);
-    if (s->back.count == 0) continue;
-    memcpy(s->sums_before, sums, (size_t)(rows * l->lanes) * sizeof(float));
-    kernels->chains[rows](&s->back, s->copy, offsets, s->panel + s->least * l->lanes, true, sums);
-    for (int64_t lane = 0; lane < l->lanes; ++lane) {
-      const pf_block *b = s->chains + lane;
-      if (b->images * b->rows * b->columns == l->points) continue;
-      for (int64_t r = 0; r < rows; ++r) sums[r * l->lanes + lane] = s->sums_before[r * l->lanes + lane];
-    }
+  for (int64_t lane = 0; lane < l->lanes && s->front < s->strip_count; ++lane) {
+    const pf_block *b = s->chains + lane;
+    if (b->images * b->rows * b->columns == l->points) continue;
+    for (int64_t k = 0; k < count; ++k) s->sums[k * l->lanes + lane] = s->sums_before[k * l->lanes + lane];
   }
   for (const segment *g = s->segments; g < s->segments + s->segment_count; ++g) {
     kernels->add_chains(count, s->sums, g->begin, g->end, g->accumulate,
@@ -341,14 +373,18 @@ static void run_channels(const run_state *state, int64_t group, int64_t begin, i
     const int64_t last = pf_minimum_of(end, channel + l->channels);
     for (int64_t c = channel; c < last; ++c) {
       if (state->active[first_channel + c] == 0) continue;
-      copy_channel(state, first_channel + c, s->copy + (c - channel) * l->channel_floats, s);
+      int64_t next = c + 1;
+      while (next < last && state->active[first_channel + next] == 0) next += 1;
+      copy_channel(state, first_channel + c, next - c, s->copy + (c - channel) * l->channel_floats, s);
     }
     for (int64_t filter = group * filters; filter < (group + 1) * filters; ++filter) {
+      if (state->counts[filter] == 0) continue;
       const int64_t from = lower_bound(state, filter, channel * plan->taps);
       const int64_t to = lower_bound(state, filter, last * plan->taps);
-      if (from < to) pack_filter(state, filter, s);
+      int64_t next = filter + 1;
+      while (next < (group + 1) * filters && state->counts[next] == 0) next += 1;
       for (int64_t k = from; k < to; k += batch_elements) {
-        multiply(state, k, pf_minimum_of(batch_elements, to - k), channel * plan->taps, s);
+        multiply(state, filter, next - filter, k, pf_minimum_of(batch_elements, to - k), channel * plan->taps, s);
       }
     }
   }
@@ -359,12 +395,32 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
   const run_state *state = argument;
   const pf_gradient_plan *plan = state->plan;
   const layout *l = state->layout;
+  const pf_convolution_shape *shape = &plan->shape;
   char *memory = state->scratch + part * l->scratch_bytes;
-  scratch s = {.places = (int64_t *)memory, .runs = (pf_point_run *)((int64_t *)memory + l->row_count * l->lanes)};
-  s.panel = (float *)(memory + l->table_bytes);
-  s.sums = s.panel + (l->points + l->lanes) * l->lanes;
+  scratch s = {
+      .input =
+          {
+              .tensor = state->input,
+              .count = shape->input_count,
+              .last = (plan->problem.input_channels - 1) * shape->input_plane,
+              .floats = l->inside_end - l->inside_begin,
+              .places = (int64_t *)memory,
+          },
+      .output_gradient =
+          {
+              .tensor = state->output_gradient,
+              .count = shape->output_count,
+              .last = (plan->problem.output_channels - 1) * shape->output_plane,
+              .floats = l->run,
+          },
+  };
+  s.output_gradient.places = s.input.places + l->row_count * l->lanes;
+  s.strips = (strip *)(s.output_gradient.places + plan->chain.images * l->lanes);
+  s.input.readable = (bool *)(s.strips + l->most_strips);
+  s.output_gradient.readable = s.input.readable + l->row_count;
+  s.sums = (float *)(memory + l->table_bytes);
   s.sums_before = s.sums + batch_elements * l->lanes;
-  s.stage = s.sums_before + pf_most_chain_rows * l->lanes;
+  s.stage = s.sums_before + batch_elements * l->lanes;
   s.copy = s.stage + l->lanes * l->stage_floats;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t channel_part = item % l->channel_parts, group = item / l->channel_parts % plan->problem.groups;
@@ -414,19 +470,17 @@ static void *reserve(char *memory, int64_t *used, int64_t count, size_t size) {
 static int64_t prepare(const pf_settings *settings, const pf_gradient_plan *plan, int64_t trainable, layout *l,
                        run_state *state, char *memory) {
   const pf_convolution2d *p = &plan->problem;
-  const pf_block *chain = &plan->chain;
   measure(plan, l);
   const double time = share_out(settings, plan, trainable, l);
   const int64_t items = l->pieces * l->channel_parts * p->groups;
   l->parts = pf_parallel_parts(settings, items, 2 * (double)l->lanes * time / (double)items);
   l->finish_parts = pf_parallel_parts(settings, p->output_channels, 8.0 * (double)plan->shape.weight_count /
                                                                         (double)p->output_channels);
-  const int64_t runs = chain->images * chain->rows + 1;
-  l->table_bytes = pf_aligned_bytes(l->row_count * l->lanes * (int64_t)sizeof(int64_t) +
-                                    runs * (int64_t)sizeof(pf_point_run));
-  const int64_t panel = l->points + l->lanes, sums = batch_elements + pf_most_chain_rows;
+  const int64_t rows = l->row_count + plan->chain.images;
+  l->table_bytes = pf_aligned_bytes(rows * (l->lanes * (int64_t)sizeof(int64_t) + (int64_t)sizeof(bool)) +
+                                    l->most_strips * (int64_t)sizeof(strip));
   const int64_t channels = pf_minimum_of(plan->shape.group_input_channels, affordable_channels(l));
-  const int64_t floats = l->lanes * (panel + sums + l->stage_floats + l->lanes) + channels * l->channel_floats;
+  const int64_t floats = l->lanes * (2 * batch_elements + l->stage_floats + l->lanes) + channels * l->channel_floats;
   l->scratch_bytes = l->table_bytes + pf_aligned_bytes(floats * (int64_t)sizeof(float));
   const int64_t elements = plan->shape.group_input_channels * plan->shape.taps;
   int64_t used = 0;

@@ -35,7 +35,6 @@ enum {
   pf_most_outer_widths = 4,
   pf_most_outer_lanes = 32,
   pf_most_lanes = 16,
-  pf_most_chain_rows = 8,
   pf_most_plane_rows = 8,
   pf_most_run_taps = 4,
   pf_most_row_phases = 4,
@@ -86,13 +85,6 @@ typedef struct pf_point_runs {
 typedef void (*pf_outer_kernel)(const pf_point_runs *runs, const float *a, const int64_t *offsets, const float *b,
                                 float *result, bool accumulate);
 
-/// A register tile of chains of products along points, one a lane: for each of the kernel's rows r and lanes l,
-///   sum[r][l] = sum over the points p, the i-th of all, of a[offsets[r] + p + l] * b[i * lanes + l]
-/// stored in sums[r * lanes + l]: one sequence of multiply-adds, as in an outer kernel, wherever runs end a chain. It
-/// begins with 0, or with what is there to `resume` it.
-typedef void (*pf_chain_kernel)(const pf_point_runs *runs, const float *a, const int64_t *offsets, const float *b,
-                                bool resume, float *sums);
-
 /// A run of columns of a tile that is contiguous in the tile, in the frame it is read from and in the result.
 typedef struct pf_segment {
   int32_t column, length;  // in the tile
@@ -134,8 +126,6 @@ typedef struct pf_kernels {
   int32_t outer_widths;                                              // how many numbers of lanes there are
   int32_t outer_lanes[pf_most_outer_widths];                         // ascending multiples of the first
   pf_outer_kernel outer[pf_most_outer_widths][pf_most_tile_rows + 1];  // by width and rows, from 1 to tile_rows
-  int32_t chain_rows;                                                // of the largest chain kernel
-  pf_chain_kernel chains[pf_most_chain_rows + 1];                    // by rows, from 1
   pf_plane_kernel plane[pf_most_plane_rows + 1];                     // by rows, from 1
 
   /// Copies `rows` rows: of each phase p
@@ -179,6 +169,13 @@ typedef struct pf_kernels {
   /// packed[k * lanes + l] = rows[l][k] for k < count and each lane l. Reads and writes up to whole vectors of k.
   /// What lies `ahead` floats behind what is read is fetched into the caches.
   void (*pack_chains)(int64_t count, const float *const *rows, int64_t ahead, float *packed);
+
+  /// Chains of products along points, one a lane: for each element e and lane l,
+  ///   sums[e * lanes + l] = the sum over i < count of a[offsets[e] + i * step + l] * rows[l][first + i]
+  /// as one sequence of multiply-adds, as in an outer kernel. It begins with 0, or with what is there to `resume` it.
+  /// 1 <= count <= lanes. Reads whole vectors of the rows; what lies `ahead` floats behind these is fetched.
+  void (*chains)(int64_t count, const float *const *rows, int64_t first, int64_t ahead, const float *a, int64_t step,
+                 int64_t elements, const int64_t *offsets, bool resume, float *sums);
 
   /// totals[k] = (or +=) sums[k * lanes + begin], then += sums[k * lanes + l] for each l in begin + 1 ..< end in order.
   void (*add_chains)(int64_t count, const float *sums, int64_t begin, int64_t end, bool accumulate, float *totals);
