@@ -85,7 +85,8 @@ static pf_point_runs runs_of(const pf_block *block, const pf_block *chain, int64
         const int64_t points = pf_minimum_of(piece, length - k), start = i * image_pitch + y * pitch + k * runs.step;
         const int64_t run = points <= most ? points : pf_ceiling_divide(points, pf_ceiling_divide(points, most));
         for (int64_t begin = 0; begin < points; begin += run) {
-          list[runs.count++] = (pf_point_run){start + begin * runs.step, pf_minimum_of(run, points - begin), false};
+          list[runs.count++] =
+              (pf_point_run){.start = start + begin * runs.step, .length = pf_minimum_of(run, points - begin)};
         }
         list[runs.count - 1].ends_chain = ends_chain;
       }
@@ -206,35 +207,34 @@ static int64_t lower_bound(const pf_gradient_tile *tile, int64_t element) {
 
 /// The output gradient that is packed next, which kernels fetch meanwhile.
 typedef struct upcoming {
-  const float *source;  // the first filter's points
-  int64_t filters;      // that are still to be fetched
+  const float *source;     // its group's points
+  int64_t group;
+  int64_t filter, filters;  // of the group, the tiles' next one and those that are left
 } upcoming;
 
 static upcoming upcoming_of(const run_state *state, const pf_block *block, int64_t group, int64_t tile, int64_t end) {
   const pf_gradient_plan *plan = state->plan;
-  // With a mask, filters needn't be neighbours.
-  if (!plan->fetches || block == NULL || state->tiles.filters != NULL) return (upcoming){0};
+  if (!plan->fetches || block == NULL) return (upcoming){0};
   const pf_gradient_tile *tiles = state->tiles.tiles + group * state->tiles.most;
   const int64_t points = block->rows * block->columns, first = tiles[tile].first;
   return (upcoming){
-      .source = gradient_of(state, block, group) + first * plan->shape.output_plane,
+      .source = gradient_of(state, block, group),
+      .group = group,
+      .filter = first,
       .filters = pf_minimum_of(tiles[end - 1].first + tiles[end - 1].filters - first, plan->panel_floats / points),
   };
 }
 
-/// Has the next kernel fetch as many filters' points as it has runs.
-static void fetch_some(upcoming *next, int64_t plane, const float *panel, pf_point_runs *runs) {
+/// Has the next kernel fetch as many filters' points as it has runs, or again what runs that are left fetched before.
+static void fetch_some(const run_state *state, upcoming *next, pf_point_runs *runs) {
   enum { line = 16 };  // floats of a cache line
-  if (next->filters <= 0) {
-    runs->ahead = panel;
-    runs->ahead_pitch = runs->ahead_step = 0;
-    return;
+  runs->ahead_step = next->filters > 0 ? line : 0;
+  for (int64_t r = 0; r < runs->count && next->filters > 0; ++r) {
+    const int64_t filter = pf_gradient_filter(&state->tiles, next->group, next->filter);
+    runs->first[r].ahead = next->source + filter * state->plan->shape.output_plane;
+    next->filter += 1;
+    next->filters -= 1;
   }
-  runs->ahead = next->source;
-  runs->ahead_pitch = plane;
-  runs->ahead_step = line;
-  next->source += runs->count * plane;
-  next->filters -= runs->count;
 }
 
 /// Multiplies packed tiles with elements `first` up to `last` of the input. `result` holds the group's gradient.
@@ -260,7 +260,7 @@ static void multiply(const run_state *state, pf_point_runs *runs, int64_t points
           for (int64_t r = 0; r < rows; ++r) list[r] = state->offsets[tile->elements[k + r] - first];
           offsets = list;
         }
-        fetch_some(next, state->plan->shape.output_plane, packed, runs);
+        fetch_some(state, next, runs);
         if (state->direct) {
           float tile_sums[pf_most_tile_rows * pf_most_outer_lanes];
           kernels->outer[tile->width][rows](runs, input, offsets, packed, tile_sums, false);
@@ -316,6 +316,7 @@ static void run_block(const run_state *state, const pf_block *block, const pf_bl
       count += done;
     }
     pf_point_runs runs = input_runs(plan, block, s->runs);
+    for (int64_t r = 0; r < runs.count; ++r) runs.first[r].ahead = s->panel;
     const bool more = begin + count < p->end;
     upcoming next = upcoming_of(state, more ? block : following, group, more ? begin + count : p->first, p->end);
     for (int64_t channel = p->first_channel; channel < p->end_channel; channel += plan->channels) {

@@ -65,16 +65,15 @@ typedef void (*pf_dot_kernel)(int64_t vectors, const float *a, int64_t a_stride,
 /// `length` points of a grid, from one on.
 typedef struct pf_point_run {
   int64_t start, length;
+  const float *ahead;
   bool ends_chain;
 } pf_point_run;
 
 /// Points of a grid, `step` floats apart in each run. The widest kernels fetch something else into the second-level
-/// cache meanwhile: for point i of run r what is at ahead + r * ahead_pitch + i * ahead_step.
+/// cache meanwhile: for point i of a run what is at ahead + i * ahead_step.
 typedef struct pf_point_runs {
-  const pf_point_run *first;
-  int64_t count, step;
-  const float *ahead;
-  int64_t ahead_pitch, ahead_step;
+  pf_point_run *first;
+  int64_t count, step, ahead_step;
 } pf_point_runs;
 
 /// A register tile of outer products along points: for each of the kernel's rows r and lanes l,

@@ -11,7 +11,6 @@ typedef half_vector unaligned_half __attribute__((aligned(4)));
     const float *row[rows];                                                                                       \
     PF_UNROLL for (int32_t r = 0; r < rows; ++r) row[r] = a + offsets[r];                                         \
     const pf_point_run *run = runs->first, *end = run + runs->count;                                              \
-    const float *ahead = runs->ahead;                                                                             \
     do {                                                                                                          \
       vector sum[rows][vectors];                                                                                  \
       half_vector half_sum[rows][halves];                                                                         \
@@ -21,7 +20,7 @@ typedef half_vector unaligned_half __attribute__((aligned(4)));
       }                                                                                                           \
       do {                                                                                                        \
         int64_t at = run->start;                                                                                  \
-        const float *line = ahead;                                                                                \
+        const float *line = run->ahead;                                                                           \
         for (int64_t i = 0; i < run->length; ++i) {                                                               \
           vector x[vectors];                                                                                      \
           half_vector half_x[halves];                                                                             \
@@ -45,7 +44,6 @@ typedef half_vector unaligned_half __attribute__((aligned(4)));
             line += runs->ahead_step;                                                                             \
           }                                                                                                       \
         }                                                                                                         \
-        ahead += runs->ahead_pitch;                                                                               \
         run += 1;                                                                                                 \
       } while (!run[-1].ends_chain);                                                                              \
       PF_UNROLL for (int32_t r = 0; r < rows; ++r) {                                                              \
