@@ -41,9 +41,11 @@ static int64_t result_elements(const task *t, int result) {
 static const char *const feature_names[ref_feature_count] = {
     "pointwise", "strided pointwise", "depthwise", "depth multiplier", "grouped", "strided", "stride over kernel",
     "dilated", "asymmetric padding", "padding over kernel", "kernel over image", "one-dimensional", "same 3x3",
-    "few channels", "odd channels", "many channels", "many pixels", "single image", "empty batch", "mask: scattered",
-    "mask: filters", "mask: channels", "mask: taps", "mask: all frozen", "mask: none frozen", "mask: one frozen",
-    "mask: one trainable", "poisoned"};
+    "few channels", "odd channels", "many channels", "many pixels", "single image", "empty batch",
+    "depthwise 3x3 on single rows or columns", "depthwise 3x3 with stride 2 on tall planes",
+    "kernel of one column, padding on one side", "kernel of one column, as many columns by steps into padding",
+    "mask: scattered", "mask: filters", "mask: channels", "mask: taps", "mask: all frozen", "mask: none frozen",
+    "mask: one frozen", "mask: one trainable", "poisoned"};
 
 const char *ref_feature_name(ref_feature feature) {
   return feature >= 0 && feature < ref_feature_count ? feature_names[feature] : "unknown";
@@ -54,6 +56,9 @@ static void count_features(ref_report *report, const ref_convolution *p) {
   bool strided = p->stride_height > 1 || p->stride_width > 1;
   bool dilated = (p->dilation_height > 1 && p->kernel_height > 1) || (p->dilation_width > 1 && p->kernel_width > 1);
   bool depthwise = p->groups > 1 && p->groups == p->input_channels;
+  bool around = p->kernel_height == 3 && p->kernel_width == 3 && !dilated && p->padding_top == 1 &&
+                p->padding_bottom == 1 && p->padding_left == 1 && p->padding_right == 1;
+  bool one_column = p->kernel_width == 1 && p->kernel_height > 1;
   int64_t output_pixels = ref_output_height(p) * ref_output_width(p);
   int64_t *count = report->features;
   count[ref_feature_pointwise] += pointwise;
@@ -68,15 +73,19 @@ static void count_features(ref_report *report, const ref_convolution *p) {
   count[ref_feature_padding_over_kernel] += p->padding_top >= p->kernel_height || p->padding_left >= p->kernel_width;
   count[ref_feature_kernel_over_image] += p->kernel_height > p->input_height && p->kernel_width > p->input_width;
   count[ref_feature_one_dimensional] += p->input_height == 1 || p->input_width == 1;
-  count[ref_feature_same_3x3] += p->kernel_height == 3 && p->kernel_width == 3 && !strided && !dilated &&
-                                 p->padding_top == 1 && p->padding_bottom == 1 && p->padding_left == 1 &&
-                                 p->padding_right == 1;
+  count[ref_feature_same_3x3] += around && !strided;
   count[ref_feature_few_channels] += p->input_channels <= 4;
   count[ref_feature_odd_channels] += p->input_channels % 2 == 1 && p->output_channels % 2 == 1;
   count[ref_feature_many_channels] += p->input_channels > 64 || p->output_channels > 64;
   count[ref_feature_many_pixels] += p->batch * output_pixels > 1000;
   count[ref_feature_single_image] += p->batch == 1;
   count[ref_feature_empty_batch] += p->batch == 0;
+  count[ref_feature_line_depthwise] += depthwise && around && (p->input_height == 1 || p->input_width == 1);
+  count[ref_feature_tall_strided_depthwise] +=
+      depthwise && around && p->stride_height == 2 && p->stride_width == 2 && ref_output_height(p) > 64;
+  count[ref_feature_one_column_one_side] += one_column && (p->padding_left > 0) != (p->padding_right > 0);
+  count[ref_feature_one_column_of_zeros] +=
+      one_column && p->padding_left == 0 && p->stride_width > 1 && ref_output_width(p) == p->input_width;
 }
 
 static void describe(const ref_convolution *p, char *text, size_t capacity) {

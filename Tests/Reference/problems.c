@@ -113,12 +113,21 @@ static void draw_depthwise(ref_random *r, ref_convolution *p) {
   pad(r, p, kernel / 2 + 1);
 }
 
-/// 3 x 3 taps with zeros around the image: rows of any number of vectors, planes of several blocks of rows.
+/// 3 x 3 taps with zeros around the image: rows of any number of vectors, single ones, single columns, and planes of
+/// several blocks of rows.
 static void draw_same_depthwise(ref_random *r, ref_convolution *p) {
   set_channels(p, between(r, 2, 35), 1, 1);
   set_kernel(p, 3, 3);
-  set_image(p, ref_random_once_in(r, 4) ? between(r, 60, 140) : between(r, 1, 20), between(r, 1, 150));
   if (ref_random_once_in(r, 2)) set_stride(p, 2, 2);
+  switch (between(r, 0, 9)) {
+    case 0: set_image(p, 1, between(r, 1, 150)); break;
+    case 1: set_image(p, between(r, 1, 200), 1), set_channels(p, between(r, 2, 5), 1, 1); break;
+    case 2:
+    case 3: set_image(p, between(r, 60, 140), between(r, 1, 70)); break;
+    case 4:
+    case 5: set_image(p, between(r, 120, 280), between(r, 1, 70)), set_stride(p, 2, 2); break;
+    default: set_image(p, between(r, 2, 20), between(r, 2, 150)); break;
+  }
   p->padding_top = p->padding_bottom = p->padding_left = p->padding_right = 1;
 }
 
@@ -178,6 +187,22 @@ static void draw_wide_one_dimensional(ref_random *r, ref_convolution *p) {
     set_kernel(p, 1, 3), set_image(p, lines, length), set_dilation(p, between(r, 1, 3), dilation);
     p->padding_left = before, p->padding_right = after;
     p->padding_top = lines > 1 ? between(r, 0, 2) : 0, p->padding_bottom = p->padding_top;
+  }
+}
+
+/// A kernel of one column, with zeros on one side of the rows at most: on the right those that steps reach may make as
+/// many columns as the image has.
+static void draw_one_column(ref_random *r, ref_convolution *p) {
+  set_channels(p, ref_random_once_in(r, 4) ? 2 : 1, between(r, 1, 17), between(r, 1, 17));
+  set_kernel(p, between(r, 2, 5), 1);
+  set_image(p, between(r, 1, 20), between(r, 1, 12));
+  set_stride(p, ref_random_once_in(r, 4) ? 2 : 1, between(r, 1, 3));
+  set_dilation(p, between(r, 1, 2), 1);
+  p->padding_top = between(r, 0, p->kernel_height), p->padding_bottom = between(r, 0, p->kernel_height);
+  switch (between(r, 0, 3)) {
+    case 0: p->padding_left = between(r, 0, 3); break;
+    case 1: p->padding_right = between(r, 1, 3); break;
+    default: p->padding_right = p->input_width * (p->stride_width - 1) - between(r, 0, p->stride_width - 1); break;
   }
 }
 
@@ -337,8 +362,8 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_wide_dilated, 600000}, {draw_wide_dilated, 1500000},
       {draw_far_dilated, 2500000}, {draw_far_dilated, 10000000}, {draw_small_3x3, 1500000}, {draw_pointwise, 0},
       {draw_pointwise, 0}, {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0},
-      {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000},
-      {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0},
+      {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000}, {draw_same_depthwise, 1500000},
+      {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0}, {draw_one_column, 0},
       {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000}, {draw_first_layer, 0},
       {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0}, {draw_stride_over_kernel, 0}, {draw_dilated, 0},
       {draw_deep, 0}, {draw_many_pixels, 0}, {draw_many_filters_and_pixels, 25000000},

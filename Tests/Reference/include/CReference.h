@@ -100,6 +100,8 @@ typedef enum ref_feature : int32_t {
   ref_feature_asymmetric_padding, ref_feature_padding_over_kernel, ref_feature_kernel_over_image,
   ref_feature_one_dimensional, ref_feature_same_3x3, ref_feature_few_channels, ref_feature_odd_channels,
   ref_feature_many_channels, ref_feature_many_pixels, ref_feature_single_image, ref_feature_empty_batch,
+  ref_feature_line_depthwise, ref_feature_tall_strided_depthwise, ref_feature_one_column_one_side,
+  ref_feature_one_column_of_zeros,
   ref_feature_mask_scattered, ref_feature_mask_filters, ref_feature_mask_channels, ref_feature_mask_taps,
   ref_feature_mask_all, ref_feature_mask_none, ref_feature_mask_one, ref_feature_mask_all_but_one,
   ref_feature_poisoned,
