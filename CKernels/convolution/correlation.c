@@ -26,8 +26,8 @@ typedef struct run_states {
 typedef struct scratch {
   float *frame, *sums, *panels;
   pf_segment *segments;
-  int64_t *first_segment;  // by column tile, and the end
-  int64_t column_tiles;
+  pf_column_tile *tiles;
+  int64_t tile_count;
   pf_block filled;         // what the frame holds, if it holds any channels
   int64_t filled_channels, filled_group;
 } scratch;
@@ -40,49 +40,116 @@ static scratch scratch_of(const run_state *state, int32_t part) {
   s.sums = s.frame + (plan->in_place ? 0 : plan->channel_step * plan->frame.channel_stride);
   s.panels = s.sums + plan->sums_floats;
   s.segments = (pf_segment *)end - plan->most_segments;
-  s.first_segment = (int64_t *)s.segments - (plan->most_column_tiles + 1);
+  s.tiles = (pf_column_tile *)s.segments - (plan->most_column_tiles + 1);
   return s;
+}
+
+/// Floats of a channel of the source, and of an image.
+static int64_t source_plane(const pf_correlation *p) { return p->y.source * p->x.source; }
+static int64_t source_image(const pf_correlation *p) { return p->groups * p->channels * source_plane(p); }
+
+/// Adds a run of a block's columns, the first of which is column `place` of all its tiles, cut at the bounds of these.
+static void add_segments(const pf_correlation_plan *plan, int64_t place, int64_t length, int64_t frame, int64_t result,
+                         int64_t *count, scratch *s) {
+  const int64_t tile = plan->kernels->tile_columns, step = plan->problem.result_x;
+  while (length > 0) {
+    const int64_t t = place / tile, column = place % tile;
+    const pf_segment next = {
+        .column = (int32_t)column,
+        .length = (int32_t)pf_minimum_of(length, tile - column),
+        .frame = frame,
+        .result = result,
+    };
+    pf_segment *last = s->segments + *count - 1;
+    if (s->tile_count == t + 1 && last->column + last->length == column && last->frame + last->length == frame &&
+        last->result + last->length * step == result) {
+      last->length += next.length;
+    } else {
+      while (s->tile_count <= t) s->tiles[s->tile_count++].first = *count;
+      s->segments[(*count)++] = next;
+    }
+    place += next.length;
+    length -= next.length;
+    frame += next.length;
+    result += next.length * step;
+  }
+}
+
+/// Neighbouring points of a plane of one image.
+typedef struct point_run {
+  int64_t image, first, length;
+} point_run;
+
+/// Points of a block in place, gaps between its rows included.
+static int64_t points_of(const pf_correlation_plan *plan, const pf_block *block) {
+  if (plan->joined) return block->columns;
+  return block->images * ((block->rows - 1) * plan->problem.x.source + block->columns);
+}
+
+static point_run run_of(const pf_correlation_plan *plan, const pf_block *block, int64_t done) {
+  const pf_correlation *p = &plan->problem;
+  if (!plan->joined) {
+    const int64_t span = points_of(plan, block) / block->images, within = done % span;
+    return (point_run){block->image + done / span, block->row * p->x.source + block->column + within, span - within};
+  }
+  // First the columns of each image that fill tiles, then what is left of each.
+  const int64_t plane = source_plane(p), rest = plane % plan->kernels->tile_columns, whole = plane - rest;
+  int64_t point = block->column + done;
+  const bool fills = point < p->images * whole;
+  if (!fills) point -= p->images * whole;
+  const int64_t span = fills ? whole : rest, within = point % span;
+  return (point_run){point / span, fills ? within : whole + within, span - within};
+}
+
+/// Where a run begins in the source, from the first image's plane on.
+static int64_t place_of(const pf_correlation *p, const point_run *run) {
+  return run->image * source_image(p) + run->first;
 }
 
 /// Cuts the block's rows into segments at the bounds of column tiles. A tile's columns are grid points of the frame,
 /// gaps included, or, packed, the points of the result one after another.
-static void find_segments(const pf_correlation_plan *plan, const pf_block *block, scratch *s) {
+static void find_tiles(const pf_correlation_plan *plan, const pf_block *block, scratch *s) {
   const pf_correlation *p = &plan->problem;
-  const int64_t tile = plan->kernels->tile_columns;
-  const int64_t image_pitch =
-      plan->in_place ? p->groups * p->channels * p->y.source * p->x.source : plan->frame.image_pitch;
-  const int64_t pitch = plan->in_place ? p->x.source : plan->frame.pitch;
-  int64_t segment = 0, tiles = 0, points = 0;
-  for (int64_t i = 0; i < block->images; ++i) {
-    for (int64_t y = 0; y < block->rows; ++y) {
-      const int64_t grid = i * image_pitch + y * pitch;
-      const int64_t result = (block->image + i) * p->result_image + p->result_first +
-                             (block->row + y) * p->result_y + block->column * p->result_x;
-      int64_t done = 0;
-      while (done < block->columns) {
-        const int64_t place = plan->packed ? points : grid + done;
-        const int64_t length = pf_minimum_of(block->columns - done, tile - place % tile);
-        const pf_segment next = {
-            .column = (int32_t)(place % tile),
-            .length = (int32_t)length,
-            .frame = grid + done,
-            .result = result + done * p->result_x,
-        };
-        pf_segment *last = s->segments + segment - 1;
-        if (tiles == place / tile + 1 && last->column + last->length == next.column &&
-            last->frame + last->length == next.frame && last->result + last->length * p->result_x == next.result) {
-          last->length += next.length;
-        } else {
-          while (tiles <= place / tile) s->first_segment[tiles++] = segment;
-          s->segments[segment++] = next;
-        }
-        points += length;
-        done += length;
+  int64_t segments = 0;
+  s->tile_count = 0;
+  if (plan->joined) {
+    const point_run first = run_of(plan, block, 0);
+    for (int64_t done = 0; done < block->columns;) {
+      const point_run run = run_of(plan, block, done);
+      const int64_t length = pf_minimum_of(run.length, block->columns - done);
+      add_segments(plan, done, length, place_of(p, &run) - place_of(p, &first),
+                   run.image * p->result_image + p->result_first + run.first, &segments, s);
+      done += length;
+    }
+  } else {
+    const int64_t image_pitch = plan->in_place ? source_image(p) : plan->frame.image_pitch;
+    const int64_t pitch = plan->in_place ? p->x.source : plan->frame.pitch;
+    for (int64_t i = 0; i < block->images; ++i) {
+      for (int64_t y = 0; y < block->rows; ++y) {
+        const int64_t grid = i * image_pitch + y * pitch;
+        const int64_t result = (block->image + i) * p->result_image + p->result_first +
+                               (block->row + y) * p->result_y + block->column * p->result_x;
+        const int64_t place = plan->packed ? (i * block->rows + y) * block->columns : grid;
+        add_segments(plan, place, block->columns, grid, result, &segments, s);
       }
     }
   }
-  s->first_segment[tiles] = segment;
-  s->column_tiles = tiles;
+  s->tiles[s->tile_count].first = segments;
+
+  const int64_t tile = plan->kernels->tile_columns;
+  float *panel = s->panels;
+  for (int64_t t = 0; t < s->tile_count; ++t) {
+    pf_column_tile *column_tile = s->tiles + t;
+    const pf_segment *first = s->segments + column_tile->first, *last = s->segments + column_tile[1].first - 1;
+    if (last < first) continue;
+    const int64_t end = last->column + last->length;
+    const bool whole = end == tile && last->frame - first->frame == last->column;
+    column_tile->single = whole && first == last;
+    column_tile->thin = end <= plan->kernels->lanes;
+    column_tile->panel = plan->packed && !whole ? panel : NULL;
+    column_tile->frame = plan->packed ? first->frame : t * tile;
+    if (column_tile->panel != NULL) panel += plan->panel_floats;
+  }
 }
 
 /// An item of the run: a part of the tiles of a group of a block.
@@ -97,20 +164,16 @@ typedef struct inner_step {
   int64_t k, inner;  // its part of the inner dimension
   bool last;
   const float *next_weight;  // of the first tile after this step's
-  const float *next_source;  // where what is read after it begins, in place; NULL: in a frame
 } inner_step;
 
-/// What a tile kernel fetches for later.
-typedef struct fetch {
-  const float *from;
-  int64_t step;
-} fetch;
-
-/// Whether a column tile is a single run of the frame, as wide as the tile.
-static bool is_whole(const pf_segment *segments, int64_t count, int64_t tile) {
-  const pf_segment *last = segments + count - 1;
-  return last->column + last->length == tile && last->frame - segments->frame == last->column;
-}
+/// Cache lines of a channel of the source that a block in place reads.
+typedef struct line_cursor {
+  const pf_block *block;
+  const float *channel;  // of the first image
+  int64_t done;          // points of the block
+  const float *next;
+  int64_t left;          // floats from there to the end of the run
+} line_cursor;
 
 /// The packed weights of a tile of outputs, from k on.
 static const float *weight_of(const run_state *state, int64_t group, int64_t tile, int64_t k) {
@@ -120,131 +183,120 @@ static const float *weight_of(const run_state *state, int64_t group, int64_t til
   return state->packed_weight + (group * p->outputs + output) * state->plan->inner + k * rows;
 }
 
-/// One register tile: `rows` outputs from `output` on, column tile `t`, one step of its sum. `panel` holds its columns
-/// where they are packed.
-static void run_tile(const run_state *state, const scratch *s, int64_t group, int64_t output, int64_t rows,
-                     const inner_step *step, const float *frame, const float *panel, int64_t t, fetch next) {
+/// Packs the column tiles of a block that aren't whole.
+static void pack_tiles(const run_state *state, const scratch *s, const inner_step *step, const float *frame) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
   const int64_t tile = plan->kernels->tile_columns, lanes = plan->kernels->lanes;
-  const pf_segment *segments = s->segments + s->first_segment[t];
-  const int64_t count = s->first_segment[t + 1] - s->first_segment[t];
-  if (count == 0) return;
-  const int64_t channel = group * p->outputs + output;
-  const float *weight = state->packed_weight + channel * plan->inner + step->k * rows;
-  const float *bias = state->bias == NULL || step->k > 0 ? NULL : state->bias + channel;
-  float *result = state->result + channel * p->result_plane;
-  const bool whole = is_whole(segments, count, tile);
-  const bool waits = plan->channel_step < p->channels;
-  const int64_t *offsets = state->frame_offsets + step->k;
-  const float *columns = frame + t * tile;
-  if (plan->packed && whole) {
-    columns = frame + segments->frame;
-  } else if (plan->packed) {
-    offsets = state->panel_offsets;
-    columns = panel;
-  }
-  const int64_t used = segments[count - 1].column + segments[count - 1].length;
-  const pf_tile_kernel kernel = used <= lanes ? plan->kernels->thin_tile[rows] : plan->kernels->tile[rows];
-  pf_tile_mode mode = step->k > 0 ? pf_tile_add : pf_tile_store;
-  const pf_activation activation = step->last ? state->activation : pf_activation_none;
-  // What accumulates is added to the result once, as a whole.
-  const bool single = plan->inner <= plan->chain;
-  if (whole && count == 1 && p->result_x == 1 && (single || !state->accumulate)) {
-    if (state->accumulate) mode = pf_tile_add;
-    kernel(step->inner, plan->chain, weight, columns, offsets, next.from, next.step, bias, result + segments->result,
-           p->result_plane, mode, activation);
-    return;
-  }
-  float *sums = waits ? s->sums + (t * p->outputs + output) * tile : s->sums;
-  kernel(step->inner, plan->chain, weight, columns, offsets, next.from, next.step, bias, sums, tile, mode, activation);
-  if (step->last) {
-    const pf_scatter_mode scatter = state->accumulate ? pf_scatter_add : p->pad ? pf_scatter_pad : pf_scatter_store;
-    plan->kernels->scatter_tile(rows, sums, segments, count, result, p->result_plane, p->result_x, scatter);
-  }
-}
-
-/// Packs the column tiles of a block that aren't whole. `behind` floats follow what the step's last channel reads.
-static void pack_tiles(const run_state *state, const scratch *s, const inner_step *step, const float *frame,
-                       int64_t behind) {
-  const pf_correlation_plan *plan = state->plan;
-  const int64_t tile = plan->kernels->tile_columns, missing = plan->kernels->lanes - 1 - behind;
   // The last channels of a source in place end too near to its end for whole vectors.
-  const int64_t plane = plan->problem.y.source * plan->problem.x.source;
-  const int64_t careful = missing <= 0 ? 0 : pf_minimum_of(step->inner, pf_ceiling_divide(missing, plane));
+  int64_t careful = 0;
+  if (plan->in_place) {
+    const pf_segment *last = s->segments + s->tiles[s->tile_count].first - 1;
+    const int64_t plane = source_plane(p), floats = p->images * source_image(p) - (frame - state->source);
+    const int64_t behind = floats - (step->channels - 1) * plane - last->frame - last->length;
+    if (behind < lanes - 1) careful = pf_minimum_of(step->inner, pf_ceiling_divide(lanes - 1 - behind, plane));
+  }
   const int64_t *offsets = state->frame_offsets + step->k;
-  float *panel = s->panels;
-  for (int64_t t = 0; t < s->column_tiles; ++t) {
-    const pf_segment *segments = s->segments + s->first_segment[t];
-    const int64_t count = s->first_segment[t + 1] - s->first_segment[t], most = step->inner - careful;
-    if (is_whole(segments, count, tile)) continue;
-    plan->kernels->pack_columns(most, offsets, frame, segments, count, true, panel);
-    plan->kernels->pack_columns(careful, offsets + most, frame, segments, count, false, panel + most * tile);
-    panel += plan->panel_floats;
+  const int64_t most = step->inner - careful;
+  for (const pf_column_tile *t = s->tiles; t < s->tiles + s->tile_count; ++t) {
+    if (t->panel == NULL) continue;
+    const pf_segment *segments = s->segments + t->first;
+    const int64_t count = t[1].first - t->first;
+    plan->kernels->pack_columns(most, offsets, frame, segments, count, true, t->panel);
+    plan->kernels->pack_columns(careful, offsets + most, frame, segments, count, false, t->panel + most * tile);
   }
 }
 
-/// Cache lines that a block in place takes of an image's channel.
-static int64_t lines_of(const pf_correlation_plan *plan, const pf_block *block) {
-  enum { line = 16 };
-  return pf_ceiling_divide((block->rows - 1) * plan->problem.x.source + block->columns, line) + 1;
+enum { line_floats = 16 };
+
+/// The next line, or NULL behind the last.
+static const float *take_line(const pf_correlation_plan *plan, line_cursor *lines) {
+  if (lines->left <= 0) {
+    if (lines->block == NULL || lines->done >= points_of(plan, lines->block)) return NULL;
+    const point_run run = run_of(plan, lines->block, lines->done);
+    const uintptr_t begin = (uintptr_t)(lines->channel + place_of(&plan->problem, &run));
+    const uintptr_t before = begin % (line_floats * sizeof(float));
+    lines->next = (const float *)(begin - before);
+    lines->left = run.length + (int64_t)(before / sizeof(float));
+    lines->done += run.length;
+  }
+  lines->left -= line_floats;
+  lines->next += line_floats;
+  return lines->next - line_floats;
 }
 
 static void run_step(const run_state *state, const scratch *s, const item *item, const inner_step *step,
-                     const float *frame, int64_t tile_begin, int64_t tile_end) {
+                     const float *frame, line_cursor lines, int64_t tile_begin, int64_t tile_end) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
-  const int64_t tile = plan->kernels->tile_columns, tiles = tile_end - tile_begin;
-  const int64_t plane = p->y.source * p->x.source, image_floats = p->groups * p->channels * plane;
-  const int64_t image_lines = lines_of(plan, &item->block);
-  const int64_t lines = step->next_source == NULL ? 0 : item->block.images * image_lines;
+  const pf_kernels *kernels = plan->kernels;
+  const int64_t tile = kernels->tile_columns, tiles = tile_end - tile_begin;
+  const bool waits = plan->channel_step < p->channels;
+  // What accumulates is added to the result once, as a whole.
+  const bool in_result = p->result_x == 1 && (!state->accumulate || plan->inner <= plan->chain);
+  const pf_tile_mode mode = step->k > 0 ? pf_tile_add : pf_tile_store;
+  const pf_scatter_mode scatter = state->accumulate ? pf_scatter_add : p->pad ? pf_scatter_pad : pf_scatter_store;
+  const pf_activation activation = step->last ? state->activation : pf_activation_none;
+  // Each segment may begin and end within a line.
+  const int64_t most_lines =
+      lines.block == NULL ? 0 : points_of(plan, lines.block) / line_floats + s->tiles[s->tile_count].first;
   for (int64_t i = tile_begin; i < tile_end; ++i) {
     const int64_t output = pf_piece_begin(p->outputs, i, plan->tiles);
     const int64_t rows = pf_piece_begin(p->outputs, i + 1, plan->tiles) - output;
-    const float *panel = s->panels;
+    const int64_t channel = item->group * p->outputs + output;
+    const pf_tile_kernel kernel[] = {kernels->tile[rows], kernels->thin_tile[rows]};
+    const float *weight = weight_of(state, item->group, i, step->k);
+    const float *bias = state->bias == NULL || step->k > 0 ? NULL : state->bias + channel;
+    float *result = state->result + channel * p->result_plane;
     // What is read next comes into the second-level cache evenly: while each tile of outputs runs, a part of the source
     // and the next tile's weights.
-    const int64_t line_begin = pf_piece_begin(lines, i - tile_begin, tiles);
     const int64_t line_count =
-        pf_minimum_of(pf_piece_begin(lines, i - tile_begin + 1, tiles) - line_begin, s->column_tiles);
-    const float *next_weight =
-        i + 1 < tile_end ? weight_of(state, item->group, i + 1, step->k) : step->next_weight;
-    for (int64_t t = 0; t < s->column_tiles; ++t) {
-      fetch next;
-      if (t < line_count) {
-        const int64_t line = line_begin + t;
-        next.from = step->next_source + line / image_lines * image_floats + line % image_lines * 16;
-        next.step = plane;
-      } else {
-        const int64_t piece = t - line_count, pieces = s->column_tiles - line_count;
-        next.from = next_weight + pf_piece_begin(rows * step->inner, piece, pieces);
-        next.step = pf_ceiling_divide(rows, pieces);
+        pf_piece_begin(most_lines, i + 1 - tile_begin, tiles) - pf_piece_begin(most_lines, i - tile_begin, tiles);
+    const int64_t pieces = pf_maximum_of(s->tile_count - line_count, 1), piece = rows * step->inner / pieces;
+    const int64_t weight_fetch = pf_ceiling_divide(rows, pieces);
+    const float *next_weight = i + 1 < tile_end ? weight_of(state, item->group, i + 1, step->k) : step->next_weight;
+    for (int64_t t = 0; t < s->tile_count; ++t) {
+      const pf_column_tile *columns = s->tiles + t;
+      const pf_segment *segments = s->segments + columns->first;
+      const int64_t count = columns[1].first - columns->first;
+      if (count == 0) continue;
+      const float *fetch = t < line_count ? take_line(plan, &lines) : NULL;
+      int64_t fetch_step = source_plane(p);
+      if (fetch == NULL) {
+        fetch = next_weight;
+        fetch_step = weight_fetch;
+        next_weight += piece;
       }
-      run_tile(state, s, item->group, output, rows, step, frame, panel, t, next);
-      const int64_t first = s->first_segment[t];
-      if (!is_whole(s->segments + first, s->first_segment[t + 1] - first, tile)) panel += plan->panel_floats;
+      const float *from = columns->panel == NULL ? frame + columns->frame : columns->panel;
+      const int64_t *offsets = columns->panel == NULL ? state->frame_offsets + step->k : state->panel_offsets;
+      if (columns->single && in_result) {
+        kernel[columns->thin](step->inner, plan->chain, weight, from, offsets, fetch, fetch_step, bias,
+                              result + segments->result, p->result_plane, state->accumulate ? pf_tile_add : mode,
+                              activation);
+        continue;
+      }
+      float *sums = waits ? s->sums + (t * p->outputs + output) * tile : s->sums;
+      kernel[columns->thin](step->inner, plan->chain, weight, from, offsets, fetch, fetch_step, bias, sums, tile, mode,
+                            activation);
+      if (step->last) {
+        kernels->scatter_tile(rows, sums, segments, count, result, p->result_plane, p->result_x, scatter);
+      }
     }
   }
 }
 
-/// Items: rows and columns of blocks, in each the images, in each the groups, in each the parts of the tiles.
+/// Items: rows and columns of blocks, in each the images, in each the groups, in each the parts of the tiles; where
+/// images are joined, the parts of the tiles, in each of which are all blocks.
 static item item_of(const pf_correlation_plan *plan, int64_t index) {
   const int64_t places = plan->blocks_y * plan->blocks_x;
-  item next = {.tile_part = index % plan->tile_parts};
-  index /= plan->tile_parts;
+  const int64_t all = plan->blocks_images * places * plan->problem.groups;
+  item next = {.tile_part = plan->joined ? index / all : index % plan->tile_parts};
+  index = plan->joined ? index % all : index / plan->tile_parts;
   next.group = index % plan->problem.groups;
   index /= plan->problem.groups;
   const int64_t block = index % plan->blocks_images * places + index / plan->blocks_images;
-  next.block = pf_frame_block(&plan->frame, plan->problem.images, block);
+  next.block = pf_frame_block(&plan->frame, plan->grids, block);
   return next;
-}
-
-/// Where an item's source begins.
-static const float *source_of(const run_state *state, const item *item) {
-  const pf_correlation *p = &state->plan->problem;
-  const int64_t plane = p->y.source * p->x.source;
-  return state->source + (item->block.image * p->groups + item->group) * p->channels * plane +
-         (state->plan->in_place ? item->block.row * p->x.source + item->block.column : 0);
 }
 
 static bool is_same_place(const pf_block *a, const pf_block *b) {
@@ -256,15 +308,14 @@ static bool is_same_place(const pf_block *a, const pf_block *b) {
 static void fill_frame(const run_state *state, scratch *s, const item *item, const inner_step *step) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
-  const int64_t plane = p->y.source * p->x.source;
   const bool zeroed = is_same_place(&s->filled, &item->block) && step->channels <= s->filled_channels;
   if (zeroed && s->filled.image == item->block.image && s->filled_group == item->group &&
       plan->channel_step == p->channels) {
     return;
   }
   pf_frame_fill(&plan->frame, plan->kernels, &item->block, step->channels,
-                state->source + (item->group * p->channels + step->first) * plane, p->groups * p->channels * plane,
-                zeroed, s->frame);
+                state->source + (item->group * p->channels + step->first) * source_plane(p), source_image(p), zeroed,
+                s->frame);
   if (!zeroed) s->filled_channels = step->channels;
   s->filled = item->block;
   s->filled_group = item->group;
@@ -273,7 +324,7 @@ static void fill_frame(const run_state *state, scratch *s, const item *item, con
 static void run_item(const run_state *state, scratch *s, const item *now, const item *next) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
-  const int64_t plane = p->y.source * p->x.source, taps = p->y.taps * p->x.taps;
+  const int64_t plane = source_plane(p), taps = p->y.taps * p->x.taps;
   const int64_t tile_begin = pf_piece_begin(plan->tiles, now->tile_part, plan->tile_parts);
   const int64_t tile_end = pf_piece_begin(plan->tiles, now->tile_part + 1, plan->tile_parts);
   for (int64_t first = 0; first == 0 || first < p->channels; first += plan->channel_step) {
@@ -287,18 +338,22 @@ static void run_item(const run_state *state, scratch *s, const item *now, const 
       step.next_weight = weight_of(state, next->group, next_tile, 0);
     }
     const float *frame = s->frame;
-    int64_t behind = plan->kernels->lanes;
+    line_cursor lines = {0};
     if (plan->in_place) {
-      frame = source_of(state, now) + first * plane;
-      step.next_source = step.last ? source_of(state, next) : frame + step.channels * plane;
-      behind = (p->images * p->groups * p->channels - step.channels + 1) * plane - (frame - state->source) -
-               (now->block.images - 1) * p->groups * p->channels * plane - (now->block.rows - 1) * p->x.source -
-               now->block.columns;
+      const point_run run = run_of(plan, &now->block, 0);
+      const float *group = state->source + now->group * p->channels * plane;
+      frame = group + first * plane + place_of(p, &run);
+      lines.block = &now->block;
+      lines.channel = group + (first + step.channels) * plane;
+      if (step.last) {
+        lines.block = &next->block;
+        lines.channel = state->source + next->group * p->channels * plane;
+      }
     } else {
       fill_frame(state, s, now, &step);
     }
-    if (plan->packed) pack_tiles(state, s, &step, frame, behind);
-    run_step(state, s, now, &step, frame, tile_begin, tile_end);
+    if (plan->packed) pack_tiles(state, s, &step, frame);
+    run_step(state, s, now, &step, frame, lines, tile_begin, tile_end);
   }
 }
 
@@ -315,7 +370,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     for (int64_t i = 0; i < states->count; ++i) {
       // Plans that take turns leave nothing to each other.
       if (states->count > 1) s = scratch_of(states->state + i, part);
-      if (moved || states->count > 1) find_segments(states->state[i].plan, &now.block, &s);
+      if (moved || states->count > 1) find_tiles(states->state[i].plan, &now.block, &s);
       run_item(states->state + i, &s, &now, &next);
     }
   }
@@ -346,7 +401,7 @@ static void fill_offsets(const pf_correlation_plan *plan, int64_t *weight, int64
     for (int64_t i = 0; i < p->y.taps; ++i) {
       for (int64_t j = 0; j < p->x.taps; ++j, ++k) {
         weight[k] = p->weight_first + c * p->weight_channel + i * p->weight_y + j * p->weight_x;
-        frame[k] = plan->in_place ? channel * p->y.source * p->x.source
+        frame[k] = plan->in_place ? channel * source_plane(p)
                                   : channel * plan->frame.channel_stride + pf_frame_offset(&plan->frame, i, j);
         panel[k] = k * plan->kernels->tile_columns;
       }

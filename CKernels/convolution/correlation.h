@@ -28,15 +28,26 @@ typedef struct pf_correlation {
   bool pad;  // with result_x 2: behind an element that is overwritten is a zero, or what a plan run with it overwrites
 } pf_correlation;
 
+/// A column tile of a block.
+typedef struct pf_column_tile {
+  int64_t first;  // of its segments, which end where the next tile's begin
+  int64_t frame;  // where its columns begin, unless they are packed
+  float *panel;   // where they are packed, or NULL
+  bool single;    // one segment as wide as the tile
+  bool thin;      // within a vector
+} pf_column_tile;
+
 /// How a correlation runs: chosen from its shape, the kernels and the thread count; no result depends on it.
 typedef struct pf_correlation_plan {
   pf_correlation problem;  // with the taps that read nothing dropped
   const pf_kernels *kernels;
   pf_frame frame;
-  bool in_place;      // 1x1, stride 1, no padding: the source is the frame, its planes single rows if the result's are
+  bool in_place;      // 1x1, stride 1, no padding: the source is the frame
+  bool joined;        // in place, where the result's rows are contiguous too: the points of all images are one row
   bool packed;        // tiles are points of the result, packed from the frame where they lie apart in it
   bool planes;        // each result channel by itself: correlation_planes.h
   int64_t inner;      // channels * taps
+  int64_t grids;      // that blocks are cut from: the images, or one where these are joined
   int64_t tiles;      // of result channels, in a group
   int64_t tile_parts;  // pieces that the tiles of one block are cut into
   int64_t channel_step;  // channels whose part of all sums of a block is taken at a time

@@ -4,6 +4,7 @@
 enum {
   frame_budget = 80 << 10,   // floats of a block's frame: a good part of a core's second-level cache
   panel_budget = 128 << 10,  // floats that the columns of a block take, or two neighbouring blocks in place
+  joined_budget = 32 << 10,  // the same of joined images, where the next block's come into the cache meanwhile
   inner_budget = 512,        // of the inner dimension at a time: few enough for many columns in the cache
   least_inner_budget = 256,  // the same of frames: more sums wait, but of more columns
   most_block_points = 4096,  // grid points of a block
@@ -13,6 +14,10 @@ enum {
 /// The costs below count vectors handled in the time of one multiply-add.
 static const double filling_cost = 2.5, plane_cost = 40, segment_cost = 2.5, packing_cost = 1.5, scattering_cost = 3,
                     weight_cost = 8, waiting_cost = 16, block_cost = 1000;
+
+/// The same of what joins images. Weights of a block come from the second-level cache or were fetched; once they, or a
+/// line of them, come from the thread that packed them, and lines of the source from beyond the caches.
+static const double near_weight_cost = 0.5, far_weight_line_cost = 64, source_line_cost = 24;
 
 static int64_t balanced(int64_t extent, int64_t most) {
   return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
@@ -27,6 +32,29 @@ static int64_t block_points(const pf_correlation_plan *plan) {
   return plan->packed ? block->images * block->rows * block->columns : pf_frame_span(&plan->frame, block);
 }
 
+/// Runs of neighbouring points that a block consists of at most, beside the bounds of its column tiles.
+static int64_t block_runs(const pf_correlation_plan *plan) {
+  const pf_block *block = &plan->frame.most;
+  if (!plan->joined) return block->images * block->rows;
+  const int64_t plane = plan->problem.y.grid * plan->problem.x.grid, rest = plane % plan->kernels->tile_columns;
+  int64_t runs = 0;
+  for (int64_t i = 0; i < 2; ++i) {
+    const int64_t span = i == 0 ? plane - rest : rest;
+    if (span > 0) runs += pf_minimum_of(plan->problem.images, (block->columns - 1) / span + 2);
+  }
+  return runs;
+}
+
+/// Column tiles of a block that are packed, at most.
+static int64_t block_panels(const pf_correlation_plan *plan) {
+  const int64_t tile = plan->kernels->tile_columns, tiles = pf_ceiling_divide(block_points(plan), tile);
+  if (!plan->packed) return 0;
+  if (!plan->joined) return pf_minimum_of(tiles, plan->frame.most.images * plan->frame.most.rows);
+  const int64_t rest = plan->problem.y.grid * plan->problem.x.grid % tile;
+  return pf_minimum_of(tiles, pf_ceiling_divide(plan->problem.images * rest, tile));
+}
+
+/// Blocks of all groups.
 static int64_t block_count(const pf_correlation_plan *plan) {
   return plan->blocks_images * plan->blocks_y * plan->blocks_x * plan->problem.groups;
 }
@@ -34,7 +62,7 @@ static int64_t block_count(const pf_correlation_plan *plan) {
 static void shape(pf_correlation_plan *plan, int64_t images, int64_t rows, int64_t columns) {
   pf_frame *frame = &plan->frame;
   pf_frame_shape(frame, images, rows, columns, plan->kernels->tile_columns);
-  plan->blocks_images = pf_ceiling_divide(plan->problem.images, images);
+  plan->blocks_images = pf_ceiling_divide(plan->grids, images);
   plan->blocks_y = pf_ceiling_divide(frame->y.grid, rows);
   plan->blocks_x = pf_ceiling_divide(frame->x.grid, columns);
 }
@@ -88,7 +116,7 @@ static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t t
                           pf_correlation_plan *best) {
   const pf_frame *frame = &candidate.frame;
   const int64_t width = frame->x.grid, height = frame->y.grid, tile = candidate.kernels->tile_columns;
-  const int64_t images = pf_maximum_of(candidate.problem.images, 1);
+  const int64_t images = pf_maximum_of(candidate.grids, 1);
   const int64_t tries = 4 * threads;
   int64_t tried = 0, before = -1;
   if (candidate.packed) {
@@ -127,6 +155,48 @@ static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t t
   }
 }
 
+/// The time of a plan that joins images, of the thread with most to do.
+static double joined_time(const pf_correlation_plan *plan, int64_t threads) {
+  enum { line_floats = 16 };
+  const pf_correlation *p = &plan->problem;
+  const int64_t tile = plan->kernels->tile_columns, lanes = plan->kernels->lanes, parts = plan->tile_parts;
+  const double inner = (double)plan->inner, outputs = (double)p->outputs;
+  const double part = outputs * (double)pf_ceiling_divide(plan->tiles, parts) / (double)plan->tiles;
+  const double vectors = (double)pf_ceiling_divide(plan->frame.most.columns, lanes);
+  const double item = block_cost + inner * part * (vectors + near_weight_cost / (double)lanes) +
+                      inner * (double)(block_panels(plan) * (tile / lanes)) * packing_cost;
+  const double weights = outputs / (double)parts - outputs / (double)threads;
+  const double points = (double)(p->images * p->y.grid * p->x.grid) * (double)parts / (double)threads;
+  const double lines = weights * far_weight_line_cost + points * source_line_cost;
+  return item * (double)pf_ceiling_divide(block_count(plan) * parts, threads) +
+         (double)p->groups * inner / line_floats * lines;
+}
+
+/// Chooses the blocks of a plan that joins images, and the parts of its tiles.
+static void choose_joined(pf_correlation_plan *plan, int64_t threads) {
+  pf_correlation_plan candidate = *plan;
+  const int64_t tile = plan->kernels->tile_columns, width = plan->frame.x.grid, inner = pf_maximum_of(plan->channel_step, 1);
+  const int64_t most = pf_maximum_of(2 * tile, pf_minimum_of(most_block_points, joined_budget / inner));
+  double least = -1;
+  candidate.packed = true;
+  for (int64_t parts = 1; parts <= pf_minimum_of(threads, plan->problem.outputs); ++parts) {
+    candidate.tile_parts = parts;
+    candidate.tiles = pf_minimum_of(pf_round_up(plan->tiles, parts), plan->problem.outputs);
+    int64_t tried = 0, before = -1;
+    for (int64_t n = pf_ceiling_divide(width, most); n <= pf_ceiling_divide(width, tile) && tried < 4 * threads; ++n) {
+      const int64_t columns = pf_round_up(pf_ceiling_divide(width, n), tile);
+      if (columns == before) continue;
+      before = columns;
+      tried += 1;
+      shape(&candidate, 1, 1, columns);
+      const double time = joined_time(&candidate, threads);
+      if (least >= 0 && time >= least) continue;
+      least = time;
+      *plan = candidate;
+    }
+  }
+}
+
 static int64_t taps_of(const pf_correlation_plan *plan) {
   return pf_maximum_of(plan->problem.y.taps * plan->problem.x.taps, 1);
 }
@@ -158,22 +228,20 @@ static void finish(const pf_settings *settings, pf_correlation_plan *plan) {
   // What is read in place is summed so fast that another end of a chain, which goes to the result, would show.
   plan->chain = balanced(inner_step, pf_longest_chain(settings, plan->inner, plan->in_place ? pf_most_chain : 32));
   plan->most_column_tiles = pf_ceiling_divide(block_points(plan), tile);
-  plan->most_segments = plan->most_column_tiles + plan->frame.most.images * plan->frame.most.rows;
+  plan->most_segments = plan->most_column_tiles + block_runs(plan);
   const double operations = 2.0 * (double)plan->inner * (double)p->outputs * (double)block_points(plan);
   const int64_t items = block_count(plan) * plan->tile_parts;
   plan->parts = pf_parallel_parts(settings, items, operations / (double)plan->tile_parts);
 
   // Each tile that isn't a single run of columns is packed; besides its columns a vector is written.
   plan->panel_floats = inner_step * tile + plan->kernels->lanes;
-  const int64_t rows = plan->frame.most.images * plan->frame.most.rows;
-  const int64_t panels = plan->packed ? pf_minimum_of(plan->most_column_tiles, rows) : 0;
   // The sums of a block wait for the next step of the inner dimension.
   const bool waiting = plan->channel_step < p->channels;
   plan->sums_floats = tile * (waiting ? p->outputs * plan->most_column_tiles : plan->kernels->tile_rows);
-  const int64_t floats = frame_floats(plan) + panels * plan->panel_floats + plan->sums_floats;
+  const int64_t floats = frame_floats(plan) + block_panels(plan) * plan->panel_floats + plan->sums_floats;
   const int64_t segments = plan->most_segments * (int64_t)sizeof(pf_segment);
-  const int64_t indices = (plan->most_column_tiles + 1) * (int64_t)sizeof(int64_t);
-  plan->scratch_bytes = pf_aligned_bytes(floats * (int64_t)sizeof(float) + segments + indices);
+  const int64_t tiles = (plan->most_column_tiles + 1) * (int64_t)sizeof(pf_column_tile);
+  plan->scratch_bytes = pf_aligned_bytes(floats * (int64_t)sizeof(float) + segments + tiles);
   plan->shared_bytes = pf_aligned_bytes(p->groups * p->outputs * plan->inner * (int64_t)sizeof(float)) +
                        pf_aligned_bytes(3 * plan->inner * (int64_t)sizeof(int64_t));
   plan->workspace_bytes = plan->parts * plan->scratch_bytes + plan->shared_bytes;
@@ -190,12 +258,14 @@ pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlati
 
   plan->in_place = p->y.taps == 1 && p->x.taps == 1 && p->y.step == 1 && p->x.step == 1 && p->y.first == 0 &&
                    p->x.first == 0 && p->y.source == p->y.grid && p->x.source == p->x.grid;
-  if (plan->in_place && p->result_x == 1 && p->result_y == p->x.grid) {
-    p->x.source = p->x.grid = p->x.grid * p->y.grid;
-    p->y.source = p->y.grid = 1;
-  }
+  plan->joined = plan->in_place && p->result_x == 1 && p->result_y == p->x.grid;
+  plan->grids = plan->joined ? 1 : p->images;
   plan->frame.y = p->y;
   plan->frame.x = p->x;
+  if (plan->joined) {
+    plan->frame.x.source = plan->frame.x.grid = p->images * p->y.grid * p->x.grid;
+    plan->frame.y.source = plan->frame.y.grid = 1;
+  }
   PF_TRY(pf_frame_analyse(&plan->frame, p->channels));
   plan->planes = pf_correlation_planes_suit(plan);
   if (plan->planes) {
@@ -213,7 +283,11 @@ pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlati
       plan->channel_step = fewer.channel_step;
     }
   }
-  choose(plan, settings->threads);
+  if (plan->joined) {
+    choose_joined(plan, settings->threads);
+  } else {
+    choose(plan, settings->threads);
+  }
   finish(settings, plan);
   return pf_ok;
 }
@@ -223,7 +297,7 @@ bool pf_correlation_align(const pf_settings *settings, int64_t count, pf_correla
   const pf_correlation_plan *leader = plans;
   for (int64_t i = 0; i < count; ++i) {
     const pf_correlation *p = &plans[i].problem, *q = &plans[0].problem;
-    if (plans[i].planes || p->y.grid != q->y.grid || p->x.grid != q->x.grid) return false;
+    if (plans[i].planes || plans[i].joined || p->y.grid != q->y.grid || p->x.grid != q->x.grid) return false;
     if (plans[i].inner > leader->inner) leader = plans + i;
   }
   const pf_block block = leader->frame.most;
