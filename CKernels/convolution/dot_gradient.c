@@ -44,19 +44,23 @@ static void fill_gradient_row(const pf_dot_plan *plan, const pf_block *block, co
                               int64_t filter, float *row) {
   const pf_frame *frame = &plan->frame;
   const int64_t width = plan->frame.x.grid, plane = plan->shape.output_plane;
-  memset(row, 0, (size_t)plan->lead * sizeof(float));
-  row += plan->lead;
-  for (int64_t i = 0; i < block->images; ++i) {
-    const float *source = output_gradient +
-                          ((block->image + i) * plan->problem.output_channels + filter) * plane +
-                          block->row * width + block->column;
-    float *image = row + i * frame->image_pitch;
-    const int64_t rest = plan->row_stride - plan->lead - i * frame->image_pitch;
-    const int64_t end = i + 1 < block->images ? frame->image_pitch : rest;
-    const pf_row_phase columns = {.count = block->columns};
-    plan->kernels->copy_rows(block->rows, 1, &columns, frame->pitch, source, width, 1, image, frame->pitch);
-    memset(image + block->rows * frame->pitch, 0, (size_t)(end - block->rows * frame->pitch) * sizeof(float));
-  }
+  const pf_row_copy copy = {
+      .images = block->images,
+      .rows = block->rows,
+      .phase_count = 1,
+      .source_image = plan->problem.output_channels * plane,
+      .source_row = width,
+      .step = 1,
+      .result_image = frame->image_pitch,
+      .result_row = frame->pitch,
+      .phases = {{.count = block->columns}},
+  };
+  const float *source = output_gradient + (block->image * plan->problem.output_channels + filter) * plane +
+                        block->row * width + block->column;
+  const int64_t readable =
+      (block->images - 1) * copy.source_image + (block->rows - 1) * width + block->columns;
+  memset(row, 0, (size_t)plan->row_stride * sizeof(float));
+  plan->kernels->copy_rows(&copy, source, readable, row + plan->lead, plan->row_stride - plan->lead);
 }
 
 /// What one thread holds.

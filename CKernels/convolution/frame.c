@@ -120,106 +120,60 @@ int64_t pf_frame_span(const pf_frame *frame, const pf_block *block) {
   return (block->images - 1) * frame->image_pitch + (block->rows - 1) * frame->pitch + block->columns;
 }
 
-/// How rows are copied: of one phase of the columns, or of all of them together.
-typedef struct row_copy {
-  int64_t rows;       // of the source, in the phase
-  int64_t first_row;  // of them
-  int64_t skip;       // zeros in front of what is copied
-  int64_t offset;     // of the first one in the source plane
-  int64_t phase_count;
-  pf_row_phase phases[pf_most_row_phases];
-  bool zeroed;  // whether the zeros are there already
-} row_copy;
+/// A range of positions in a phase, and where the first of them goes.
+typedef struct run {
+  int64_t first, count, place;
+} run;
 
-static void fill_zeros(int64_t count, const row_copy *copy, float *result) {
-  if (count <= 0 || copy->zeroed) return;
-  for (int64_t i = 0; i < copy->phase_count; ++i) {
-    memset(result + copy->phases[i].result, 0, (size_t)count * sizeof(float));
-  }
-}
-
-/// Copies the frame rows whose positions in their phase run from `begin` up to `end`, to `result`.
-static void fill_rows(const pf_frame *frame, const pf_kernels *kernels, const float *source, int64_t begin, int64_t end,
-                      const row_copy *copy, float *result) {
+/// What there is of `extent` source elements among the positions begin ..< end, which go to 0 and following.
+static run clip(int64_t extent, int64_t begin, int64_t end) {
   const int64_t first = pf_minimum_of(pf_maximum_of(begin, 0), end);
-  const int64_t last = pf_maximum_of(first, pf_minimum_of(end, copy->rows));
-  const int64_t pitch = frame->pitch;
-  fill_zeros((first - begin) * pitch, copy, result);
-  if (last > first) {
-    float *row = result + (first - begin) * pitch;
-    // With one row there is no next one, and the stride may be anything.
-    const int64_t source_pitch = last - first > 1 ? frame->x.source * frame->y.step : 0;
-    const int64_t source_row = first * frame->y.step + copy->first_row;
-    if (copy->skip > 0) {
-      for (int64_t r = 0; r < last - first; ++r) fill_zeros(copy->skip, copy, row + r * pitch);
-    }
-    kernels->copy_rows(last - first, copy->phase_count, copy->phases, pitch - copy->skip,
-                       source + source_row * frame->x.source + copy->offset, source_pitch, frame->x.step,
-                       row + copy->skip, pitch);
-  }
-  fill_zeros((end - last) * pitch, copy, result + (last - begin) * pitch);
-}
-
-/// Copies one image's rows to `result`; returns where the next image's go.
-static float *fill_image(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, bool leading,
-                         const float *source, const row_copy *copy, float *result) {
-  const int64_t pitch = frame->pitch;
-  if (!frame->shared_y) {
-    const int64_t begin = block->row + frame->origin_y;
-    const int64_t rows = block->rows + frame->y_taps.most - frame->y_taps.least;
-    fill_rows(frame, kernels, source, begin, begin + rows, copy, result);
-    return result + rows * pitch;
-  }
-  // Rows behind those that are read are zeros that the next image shares.
-  const int64_t begin = leading ? frame->origin_y : 0, end = frame->image_pitch / pitch;
-  const int64_t stop = pf_minimum_of(end, frame->y_taps.valid);
-  fill_rows(frame, kernels, source, begin, stop, copy, result);
-  fill_zeros((end - stop) * pitch, copy, result + (stop - begin) * pitch);
-  return result + (end - begin) * pitch;
-}
-
-/// How the rows of phase `py` of the rows and `count` phases of the columns, from `px` on, are copied.
-static row_copy copy_of(const pf_frame *frame, int64_t first_column, int64_t py, int64_t px, int64_t count) {
-  row_copy copy = {
-      .rows = phase_extent(&frame->y, py),
-      .first_row = remainder_of(&frame->y, py),
-      .skip = pf_minimum_of(frame->pitch, pf_maximum_of(0, -first_column)),
-      .phase_count = count,
-  };
-  const int64_t from = first_column + copy.skip;
-  copy.offset = from * frame->x.step;
-  for (int64_t i = 0; i < count; ++i) {
-    int64_t available = phase_extent(&frame->x, px + i);
-    if (frame->shared_x) available = pf_minimum_of(available, frame->x_taps.valid);
-    copy.phases[i] = (pf_row_phase){
-        .first = remainder_of(&frame->x, px + i),
-        .count = pf_maximum_of(0, pf_minimum_of(available, first_column + frame->pitch) - from),
-        .result = i * frame->plane,
-    };
-  }
-  return copy;
+  return (run){first, pf_maximum_of(0, pf_minimum_of(extent, end) - first), first - begin};
 }
 
 void pf_frame_fill(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, int64_t channels,
                    const float *source, int64_t source_image_stride, bool zeroed, float *buffer) {
-  const int64_t source_plane = frame->y.source * frame->x.source;
-  const int64_t lead = frame->shared_x ? -frame->origin_x : 0;
-  const int64_t first_column = frame->shared_x ? 0 : block->column + frame->origin_x;  // of a stored row
+  const pf_axis *y = &frame->y, *x = &frame->x;
+  const int64_t source_plane = y->source * x->source;
   const int64_t phases_x = frame->x_taps.phases, phases = frame->y_taps.phases * phases_x;
-  const bool together = phases_x == frame->x.step && (phases_x == 2 || phases_x == 4);
-  const int64_t count = together ? phases_x : 1;
-  for (int64_t phase = 0; phase < phases; phase += count) {
-    row_copy copy = copy_of(frame, first_column, phase / phases_x, phase % phases_x, count);
-    copy.zeroed = zeroed;
-    for (int64_t c = 0; c < channels; ++c) {
-      float *plane = buffer + c * frame->channel_stride + phase * frame->plane;
-      fill_zeros(lead, &copy, plane);
-      float *row = plane + lead;
-      for (int64_t i = 0; i < block->images; ++i) {
-        const float *image = source + (block->image + i) * source_image_stride + c * source_plane;
-        row = fill_image(frame, kernels, block, i == 0, image, &copy, row);
-      }
-      fill_zeros(plane + frame->plane - row, &copy, row);
+  const bool together = phases_x == x->step && (phases_x == 2 || phases_x == 4);
+  // Positions of stored rows and columns. Images and rows that share zeros have some in front of the first one.
+  const int64_t row = frame->shared_y ? frame->origin_y : block->row + frame->origin_y;
+  const int64_t rows =
+      frame->shared_y ? frame->y_taps.valid : row + block->rows + frame->y_taps.most - frame->y_taps.least;
+  const int64_t column = frame->shared_x ? frame->origin_x : block->column + frame->origin_x;
+  const int64_t columns = frame->shared_x ? frame->x_taps.valid : column + frame->pitch;
+  source += block->image * source_image_stride;
+  if (!zeroed) memset(buffer, 0, (size_t)(channels * frame->channel_stride) * sizeof(float));
+
+  for (int64_t phase = 0; phase < phases; phase += together ? phases_x : 1) {
+    const int64_t py = phase / phases_x, px = phase % phases_x;
+    const run down = clip(phase_extent(y, py), row, rows);
+    pf_row_copy copy = {
+        .images = block->images,
+        .rows = down.count,
+        .phase_count = together ? phases_x : 1,
+        .source_image = source_image_stride,
+        // With one row there is no next one, and the stride may be anything.
+        .source_row = down.count > 1 ? x->source * y->step : 0,
+        .step = x->step,
+        .result_image = frame->image_pitch,
+        .result_row = frame->pitch,
+    };
+    run across = {0};
+    for (int64_t i = 0; i < copy.phase_count; ++i) {
+      across = clip(phase_extent(x, px + i), column, columns);
+      const int64_t remainder = remainder_of(x, px + i);
+      copy.phases[together ? remainder : 0] = (pf_row_phase){remainder, across.count, i * frame->plane};
+    }
+    const int64_t from = (down.first * y->step + remainder_of(y, py)) * x->source + across.first * x->step;
+    const int64_t to = phase * frame->plane + down.place * frame->pitch + across.place;
+    for (int64_t c = 0; down.count > 0 && c < channels; ++c) {
+      // The channels behind this one, of the last image, may be read.
+      const int64_t readable = (block->images - 1) * source_image_stride + (channels - c) * source_plane - from;
+      const int64_t writable = (phase + 1) * frame->plane - to;
+      kernels->copy_rows(&copy, source + c * source_plane + from, readable, buffer + c * frame->channel_stride + to,
+                         writable);
     }
   }
 }

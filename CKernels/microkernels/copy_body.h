@@ -25,10 +25,6 @@ PF_INLINE void copy_contiguous(int64_t count, const float *source, float *result
   }
 }
 
-PF_INLINE void copy_zeros(int64_t count, float *result) {
-  for (int64_t i = 0; i < count; ++i) result[i] = 0;
-}
-
 /// PF_LANES elements `step` apart, 1, 2 or 4, from each of the first `step` on. Reads PF_LANES * step.
 PF_INLINE void load_apart(const int32_t step, const float *source, vector x[pf_most_row_phases]) {
   x[0] = load(source);
@@ -44,112 +40,102 @@ PF_INLINE void load_apart(const int32_t step, const float *source, vector x[pf_m
   x[3] = odd_lanes(odd, odd_lanes(z, w));
 }
 
-/// Rows of copy_rows, in whole vectors: what is written behind a row is overwritten by the next ones. With `all` of as
-/// many phases as `step`, else of one.
-PF_INLINE void copy_whole_rows(const int32_t step, const bool all, int64_t rows, const pf_row_phase *phases,
-                               int64_t width, const float *source, int64_t source_pitch, float *result,
-                               int64_t result_pitch) {
+/// Of `rows` rows, those behind whose beginning `length` elements of `room` follow.
+PF_INLINE int64_t rows_followed(int64_t rows, int64_t pitch, int64_t room, int64_t length) {
+  if (room >= (rows - 1) * pitch + length) return rows;
+  return room < length ? 0 : (room - length) / pitch + 1;
+}
+
+/// One row of a phase whose surroundings are not to be touched.
+PF_INLINE void copy_careful_row(int64_t count, const float *source, int64_t step, float *result) {
+  int64_t i = 0;
+  if (step == 1) {
+    copy_contiguous(count, source, result);
+    return;
+  }
+  // Vectors read elements behind those that they use: the last vector's worth is left to the loop below.
+  vector x[pf_most_row_phases];
+  if (step == 2) {
+    for (; i + PF_LANES < count; i += PF_LANES) {
+      load_apart(2, source + 2 * i, x);
+      store(result + i, x[0]);
+    }
+  }
+  if (step == 4) {
+    for (; i + PF_LANES < count; i += PF_LANES) {
+      load_apart(4, source + 4 * i, x);
+      store(result + i, x[0]);
+    }
+  }
+  PF_SCALAR for (; i < count; ++i) result[i] = source[i * step];
+}
+
+static void copy_careful_rows(const pf_row_copy *copy, int64_t begin, const float *source, float *result) {
+  for (int64_t r = begin; r < copy->rows; ++r) {
+    for (int64_t p = 0; p < copy->phase_count; ++p) {
+      const pf_row_phase *phase = copy->phases + p;
+      copy_careful_row(phase->count, source + r * copy->source_row + phase->first, copy->step,
+                       result + r * copy->result_row + phase->result);
+    }
+  }
+}
+
+/// copy_rows with a step of 1, 2 or 4, rows in whole vectors where there is room. With `all` of as many phases as
+/// `step`, else of one; the longest has `longest` elements.
+PF_INLINE void copy_vectors(const int32_t step, const bool all, int64_t longest, const pf_row_copy *copy,
+                            const float *source, int64_t readable, float *result, int64_t writable) {
   const int32_t count = all ? step : 1;
-  int64_t longest = 0;
-  pf_row_phase sorted[pf_most_row_phases];
-  PF_UNROLL for (int32_t p = 0; p < count; ++p) {
-    sorted[all ? phases[p].first : 0] = phases[p];
-    if (phases[p].count > longest) longest = phases[p].count;
-  }
-  if (!all) source += phases->first;
+  const int64_t first = all ? 0 : copy->phases->first;
   const int64_t last = (longest - 1) / PF_LANES * PF_LANES;  // where the last vector begins
-  integers used[pf_most_row_phases];
-  float *to[pf_most_row_phases];
-  PF_UNROLL for (int32_t p = 0; p < count; ++p) {
-    to[p] = result + sorted[p].result;
-    PF_UNROLL for (int32_t i = 0; i < PF_LANES; ++i) used[p][i] = last + i < sorted[p].count ? -1 : 0;
-  }
-  for (int64_t r = 0; r < rows; ++r) {
-    vector x[pf_most_row_phases];
-    for (int64_t i = 0; i < last; i += PF_LANES) {
-      load_apart(step, source + i * step, x);
-      PF_UNROLL for (int32_t p = 0; p < count; ++p) store(to[p] + i, x[p]);
-    }
-    load_apart(step, source + last * step, x);
-    PF_UNROLL for (int32_t p = 0; p < count; ++p) {
-      store(to[p] + last, (vector)((integers)x[p] & used[p]));
-      // Mostly there is one zero, not worth the call that the loop is compiled to.
-      int64_t i = last + PF_LANES;
-      if (i < width) to[p][i++] = 0;
-      for (; i < width; ++i) to[p][i] = 0;
-      to[p] += result_pitch;
-    }
-    source += source_pitch;
-  }
-}
-
-/// Of `rows` rows, those behind whose beginning `length` elements follow before the last row's first `count` end.
-PF_INLINE int64_t rows_followed(int64_t rows, int64_t pitch, int64_t count, int64_t length) {
-  if (count >= length) return rows;
-  if (pitch <= 0) return 0;
-  const int64_t fewer = (length - count + pitch - 1) / pitch;
-  return fewer < rows ? rows - fewer : 0;
-}
-
-/// Rows of one phase of copy_rows whose surroundings are not to be touched.
-static void copy_careful_rows(int64_t rows, int64_t count, int64_t width, const float *source, int64_t source_pitch,
-                              int64_t step, float *result, int64_t result_pitch) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const float *from = source + r * source_pitch;
-    float *to = result + r * result_pitch;
-    int64_t i = 0;
-    if (step == 1) {
-      copy_contiguous(count, from, to);
-      i = count;
-    }
-    // Vectors read elements behind those that they use: the last vector's worth is left to the loop below.
-    vector x[pf_most_row_phases];
-    if (step == 2) {
-      for (; i + PF_LANES < count; i += PF_LANES) {
-        load_apart(2, from + 2 * i, x);
-        store(to + i, x[0]);
+  const int64_t source_row = copy->source_row, result_row = copy->result_row;
+  integers lane, used[pf_most_row_phases];
+  PF_UNROLL for (int32_t i = 0; i < PF_LANES; ++i) lane[i] = i;
+  PF_UNROLL for (int32_t p = 0; p < count; ++p) used[p] = lane < (int32_t)(copy->phases[p].count - last);
+  for (int64_t n = 0; n < copy->images; ++n) {
+    const int64_t readable_rows = rows_followed(copy->rows, source_row, readable, first + (last + PF_LANES) * step);
+    const int64_t writable_rows = rows_followed(copy->rows, result_row, writable, last + PF_LANES);
+    const int64_t rows = readable_rows < writable_rows ? readable_rows : writable_rows;
+    const float *from = source + first;
+    float *to[pf_most_row_phases];
+    PF_UNROLL for (int32_t p = 0; p < count; ++p) to[p] = result + copy->phases[p].result;
+    for (int64_t r = 0; r < rows; ++r) {
+      vector x[pf_most_row_phases];
+      for (int64_t i = 0; i < last; i += PF_LANES) {
+        load_apart(step, from + i * step, x);
+        PF_UNROLL for (int32_t p = 0; p < count; ++p) store(to[p] + i, x[p]);
       }
-    }
-    if (step == 4) {
-      for (; i + PF_LANES < count; i += PF_LANES) {
-        load_apart(4, from + 4 * i, x);
-        store(to + i, x[0]);
+      load_apart(step, from + last * step, x);
+      PF_UNROLL for (int32_t p = 0; p < count; ++p) {
+        store(to[p] + last, (vector)((integers)x[p] & used[p]));
+        to[p] += result_row;
       }
+      from += source_row;
     }
-    PF_SCALAR for (; i < count; ++i) to[i] = from[i * step];
-    copy_zeros(width - count, to + count);
+    if (rows < copy->rows) copy_careful_rows(copy, rows, source, result);
+    source += copy->source_image;
+    readable -= copy->source_image;
+    result += copy->result_image;
+    writable -= copy->result_image;
   }
 }
 
-static void copy_rows(int64_t rows, int64_t phase_count, const pf_row_phase *phases, int64_t width,
-                      const float *source, int64_t source_pitch, int64_t step, float *result, int64_t result_pitch) {
-  int64_t whole = 0, longest = 0, end = 0;
-  for (int64_t p = 0; p < phase_count; ++p) {
-    const int64_t phase_end = phases[p].first + (phases[p].count - 1) * step + 1;
-    if (phases[p].count > longest) longest = phases[p].count;
-    if (phases[p].count > 0 && phase_end > end) end = phase_end;
+static void copy_rows(const pf_row_copy *copy, const float *source, int64_t readable, float *result,
+                      int64_t writable) {
+  int64_t longest = 0;
+  for (int64_t p = 0; p < copy->phase_count; ++p) {
+    if (copy->phases[p].count > longest) longest = copy->phases[p].count;
   }
-  if (longest > 0 && result_pitch == width && (step == 1 || step == 2 || step == 4)) {
-    const int64_t length = (longest + PF_LANES - 1) / PF_LANES * PF_LANES;
-    const int64_t first = phase_count == 1 ? phases->first : 0;
-    const int64_t readable = rows_followed(rows, source_pitch, end, first + length * step);
-    const int64_t writable = rows_followed(rows, result_pitch, width, length);
-    whole = readable < writable ? readable : writable;
-#define PF_COPY(step, all) \
-  copy_whole_rows(step, all, whole, phases, width, source, source_pitch, result, result_pitch)
-    if (phase_count == 1) {
-      if (step == 1) PF_COPY(1, false);
-      if (step == 2) PF_COPY(2, false);
-      if (step == 4) PF_COPY(4, false);
-    } else {
-      if (step == 2) PF_COPY(2, true);
-      if (step == 4) PF_COPY(4, true);
-    }
+  if (longest == 0) return;
+  const bool all = copy->phase_count > 1;
+#define PF_COPY(step, all) return copy_vectors(step, all, longest, copy, source, readable, result, writable)
+  if (copy->step == 1) PF_COPY(1, false);
+  if (copy->step == 2 && all) PF_COPY(2, true);
+  if (copy->step == 2) PF_COPY(2, false);
+  if (copy->step == 4 && all) PF_COPY(4, true);
+  if (copy->step == 4) PF_COPY(4, false);
 #undef PF_COPY
-  }
-  for (int64_t p = 0; p < phase_count; ++p) {
-    copy_careful_rows(rows - whole, phases[p].count, width, source + phases[p].first + whole * source_pitch,
-                      source_pitch, step, result + phases[p].result + whole * result_pitch, result_pitch);
+  for (int64_t n = 0; n < copy->images; ++n) {
+    copy_careful_rows(copy, 0, source + n * copy->source_image, result + n * copy->result_image);
   }
 }
 

@@ -96,6 +96,18 @@ typedef struct pf_row_phase {
   int64_t first, count, result;
 } pf_row_phase;
 
+/// Rows to copy: for each image n, row r, phase p and i < p.count
+///   result[p.result + n * result_image + r * result_row + i] =
+///       source[n * source_image + r * source_row + p.first + i * step]
+/// One phase, or as many as `step`, 2 or 4: those with first 0, 1, ..., in this order, with counts that differ by 1 at
+/// most.
+typedef struct pf_row_copy {
+  int64_t images, rows, phase_count;
+  int64_t source_image, source_row, step;
+  int64_t result_image, result_row;
+  pf_row_phase phases[pf_most_row_phases];
+} pf_row_copy;
+
 /// 1 to pf_most_run_taps taps of a column of a kernel, one row of the plane kernel's tile apart.
 typedef struct pf_tap_run {
   int64_t offset;  // of the first tap
@@ -127,12 +139,9 @@ typedef struct pf_kernels {
   pf_outer_kernel outer[pf_most_outer_widths][pf_most_tile_rows + 1];  // by width and rows, from 1 to tile_rows
   pf_plane_kernel plane[pf_most_plane_rows + 1];                     // by rows, from 1
 
-  /// Copies `rows` rows: of each phase p
-  ///   result[p.result + r * result_pitch + i] = source[r * source_pitch + p.first + i * step]
-  /// for i < p.count, and zeros up to `width`. One phase, or as many as `step`, 2 or 4: those with first 0, 1, ... in
-  /// any order, with counts that differ by 1 at most.
-  void (*copy_rows)(int64_t rows, int64_t phase_count, const pf_row_phase *phases, int64_t width, const float *source,
-                    int64_t source_pitch, int64_t step, float *result, int64_t result_pitch);
+  /// Copies what pf_row_copy says. With room it is faster: `readable` elements from `source` on may be read, and behind
+  /// a row zeros be written up to `writable` elements from a phase's first one on: before the rows that follow.
+  void (*copy_rows)(const pf_row_copy *copy, const float *source, int64_t readable, float *result, int64_t writable);
 
   /// Packs the columns of a tile: panel[k * tile_columns + s.column + i] = frame[offsets[k] + s.frame + i] for each of
   /// the `count` segments s; zero behind the last. Writes up to a vector behind the panel's inner * tile_columns
