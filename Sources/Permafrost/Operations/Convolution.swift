@@ -1,6 +1,10 @@
 import CKernels
 
 /// A convolution that hasn't run yet: an activation that follows goes along in the same pass.
+///
+/// Who reads its elements can't be told that the system has no memory left: as for every tensor, it traps. For the
+/// workspace, which may be large, `conv2d` has asked before it returned; the arena keeps it, unless something else has
+/// taken it when the convolution runs.
 final class DeferredConvolution: DeferredElements {
     private var problem: pf_convolution2d
     private let input, weight: Storage
@@ -80,7 +84,8 @@ private final class Convolution2dNode: Node {
 ///   - bias: [outputChannels], or nil
 /// - Returns: [batch, outputChannels, outputHeight, outputWidth], where each output extent is
 ///   ⌊(extent + padding on both sides - dilation * (kernel - 1) - 1) / stride⌋ + 1.
-/// - Throws: `TensorError` when shapes or parameters don't fit, or the output would be empty.
+/// - Throws: `TensorError` when shapes or parameters don't fit, or the output would be empty; `KernelError` when there
+///   is no memory for the workspace.
 public func conv2d(
     _ input: Tensor, _ weight: Tensor, bias: Tensor? = nil, stride: Pair = 1, padding: Padding = 0, dilation: Pair = 1,
     groups: Int = 1
@@ -124,6 +129,10 @@ public func conv2d(
     var workspaceBytes = 0
     try requireKernel(
         withKernelContext { pf_convolution2d_workspace($0, &problem, pf_pass_forward, &workspaceBytes) }, "conv2d")
+    // Only to throw here what couldn't be thrown where the result is read.
+    let workspace = pf_memory_allocate(workspaceBytes)
+    try requireKernel(workspace == nil ? pf_error_memory : pf_ok, "conv2d")
+    pf_memory_release(workspace)
     let shape: Shape = [input.shape[0], weight.shape[0], Int(height), Int(width)]
     let deferred = DeferredConvolution(problem, input.storage, weight.storage, bias?.storage)
     var result = Tensor(shape: shape, storage: Storage(count: shape.elementCount, deferred: deferred))
