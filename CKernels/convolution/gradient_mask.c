@@ -9,29 +9,36 @@ typedef struct scan {
   const uint8_t *mask;
   int64_t elements;  // of a filter
   int64_t *counts;
+  float *gradient;
 } scan;
 
+static int64_t count_trainable(const uint8_t *mask, int64_t elements) {
+  // Most filters of most masks are all one value, which the C library finds out in the widest vectors there are.
+  if (memcmp(mask, mask + 1, (size_t)elements - 1) == 0) return mask[0] != 0 ? elements : 0;
+  int64_t total = 0;
+  for (int64_t i = 0; i < elements;) {
+    const int64_t stop = pf_minimum_of(elements, i + 240);  // whole vectors, and a sum that fits
+    uint8_t sum = 0;
+    for (; i < stop; ++i) sum = (uint8_t)(sum + (mask[i] != 0));
+    total += sum;
+  }
+  return total;
+}
+
 /// Items: filters.
-static void count_range(void *argument, int64_t begin, int64_t end, int32_t part) {
+static void scan_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   (void)part;
   const scan *s = argument;
   for (int64_t filter = begin; filter < end; ++filter) {
-    const uint8_t *mask = s->mask + filter * s->elements;
-    int64_t total = 0;
-    for (int64_t i = 0; i < s->elements;) {
-      const int64_t stop = pf_minimum_of(s->elements, i + 240);  // whole vectors, and a sum that fits
-      uint8_t sum = 0;
-      for (; i < stop; ++i) sum = (uint8_t)(sum + (mask[i] != 0));
-      total += sum;
-    }
-    s->counts[filter] = total;
+    s->counts[filter] = count_trainable(s->mask + filter * s->elements, s->elements);
+    if (s->counts[filter] == 0) memset(s->gradient + filter * s->elements, 0, (size_t)s->elements * sizeof(float));
   }
 }
 
 pf_gradient_mask pf_gradient_mask_scan(const pf_settings *settings, const uint8_t *mask, int64_t filters,
-                                       int64_t elements, int64_t *counts) {
-  scan s = {.mask = mask, .elements = elements, .counts = counts};
-  pf_parallel(settings, filters, scan_operations * (double)elements, count_range, &s);
+                                       int64_t elements, int64_t *counts, float *gradient) {
+  scan s = {.mask = mask, .elements = elements, .counts = counts, .gradient = gradient};
+  pf_parallel(settings, filters, scan_operations * (double)elements, scan_range, &s);
   pf_gradient_mask result = {.bytes = mask, .counts = counts};
   for (int64_t f = 0; f < filters; ++f) result.trainable += counts[f];
   return result;

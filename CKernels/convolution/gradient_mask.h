@@ -69,9 +69,9 @@ static inline int64_t pf_gradient_mask_bytes(const pf_convolution2d *problem) {
   return problem->output_channels * (int64_t)sizeof(int64_t);
 }
 
-/// Reads a mask once.
+/// Reads a mask once, and writes +0.0 to the gradients of frozen filters, which no algorithm then has to.
 pf_gradient_mask pf_gradient_mask_scan(const pf_settings *settings, const uint8_t *mask, int64_t filters,
-                                       int64_t elements, int64_t *counts);
+                                       int64_t elements, int64_t *counts, float *gradient);
 
 /// Bytes of scratch for pf_gradient_list, and as many behind them for a whole filter's mask.
 static inline int64_t pf_scan_bytes(const pf_filter_window *w) {

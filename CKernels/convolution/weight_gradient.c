@@ -402,25 +402,6 @@ static void finish_range(void *argument, int64_t begin, int64_t end, int32_t par
   }
 }
 
-/// Writes +0.0 to filters that are in no tile.
-static void clear_frozen(const run_state *state) {
-  const pf_gradient_plan *plan = state->plan;
-  const int64_t elements = plan->shape.group_input_channels * plan->shape.taps;
-  const int64_t filters = plan->shape.group_output_channels;
-  for (int64_t g = 0; g < plan->problem.groups; ++g) {
-    const pf_gradient_tile *tiles = state->tiles.tiles + g * state->tiles.most;
-    const int32_t count = state->tiles.counts[g];
-    const int64_t active = count == 0 ? 0 : tiles[count - 1].first + tiles[count - 1].filters;
-    for (int64_t f = 0, i = 0; f < filters; ++f) {
-      if (i < active && pf_gradient_filter(&state->tiles, g, i) == f) {
-        i += 1;
-        continue;
-      }
-      finish(state, (g * filters + f) * elements, elements, 0, NULL);
-    }
-  }
-}
-
 /// Where the planes that are read have each element.
 static void fill_offsets(const pf_gradient_plan *plan, int64_t *offsets) {
   const pf_axis *y = &plan->frame.y, *x = &plan->frame.x;
@@ -446,7 +427,6 @@ static void run(run_state *state, char *workspace) {
   pf_parallel_in(plan->parts, plan->slices * plan->problem.groups * plan->group_parts, run_range, state);
   if (state->direct) return;
   pf_parallel_in(plan->finish_parts, plan->problem.groups * state->tiles.most, finish_range, state);
-  if (state->tiles.filters != NULL) clear_frozen(state);
 }
 
 /// Computes everything, or what a mask leaves if that is less work.
@@ -477,21 +457,6 @@ static pf_status run_direct(const pf_settings *settings, const pf_gradient_plan 
   run(state, workspace);
   pf_memory_release(workspace);
   return pf_ok;
-}
-
-typedef struct clearing {
-  float *floats;
-  int64_t count;
-} clearing;
-
-enum { clear_floats = 16 << 10 };
-
-/// Items: pieces of clear_floats.
-static void clear(void *argument, int64_t begin, int64_t end, int32_t part) {
-  (void)part;
-  const clearing *c = argument;
-  const int64_t first = begin * clear_floats, last = pf_minimum_of(end * clear_floats, c->count);
-  memset(c->floats + first, 0, (size_t)(last - first) * sizeof(float));
 }
 
 /// The weight gradient of what a mask, NULL for none, leaves of it: neither nothing nor everything.
@@ -547,13 +512,11 @@ pf_status pf_weight_gradient(const pf_context *context, const pf_settings *setti
     counts = pf_memory_allocate((size_t)pf_gradient_mask_bytes(problem));
     PF_REQUIRE(counts != NULL, pf_error_memory);
     const int64_t filters = problem->output_channels;
-    mask = pf_gradient_mask_scan(settings, gradient_mask, filters, shape->weight_count / filters, counts);
+    mask = pf_gradient_mask_scan(settings, gradient_mask, filters, shape->weight_count / filters, counts,
+                                 weight_gradient);
   }
   pf_status status = pf_ok;
-  if (mask.trainable == 0) {
-    clearing c = {.floats = weight_gradient, .count = shape->weight_count};
-    pf_parallel(settings, pf_ceiling_divide(c.count, clear_floats), 8.0 * clear_floats, clear, &c);
-  } else {
+  if (mask.trainable > 0) {
     status = run_pass(context, settings, problem, shape, input, output_gradient,
                       mask.trainable == shape->weight_count ? NULL : &mask, plane_sums, writing, weight_gradient);
   }

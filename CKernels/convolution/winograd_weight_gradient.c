@@ -280,20 +280,17 @@ static void store_gradient(const run *r, int64_t group, int64_t output_block, in
   }
 }
 
-/// Items: filters of all groups, in the selection's order. Clears what isn't computed.
-static void clear_frozen(void *argument, int64_t begin, int64_t end, int32_t part) {
+/// Items: filters of all groups, in the selection's order. Clears the frozen channels of those that are computed.
+static void clear_channels(void *argument, int64_t begin, int64_t end, int32_t part) {
   (void)part;
   const run *r = argument;
   const gradient *g = r->g;
   const int64_t taps = g->kernels->taps;
   const size_t kernel = (size_t)taps * sizeof(float);
   for (int64_t item = begin; item < end; ++item) {
+    if (item % g->all_outputs >= g->outputs) continue;
     const int64_t group = item / g->all_outputs, filter = group * g->all_outputs + g->selection->output_list[item];
     float *result = r->weight_gradient + filter * g->all_channels * taps;
-    if (item % g->all_outputs >= g->outputs) {
-      memset(result, 0, (size_t)g->all_channels * kernel);
-      continue;
-    }
     const int32_t *list = g->selection->channel_list + group * g->all_channels;
     for (int64_t c = g->channels; c < g->all_channels; ++c) memset(result + list[c] * taps, 0, kernel);
   }
@@ -445,8 +442,8 @@ static pf_status run_kind(const pf_settings *settings, const pf_convolution2d *p
       .sums = workspace,
       .tiles = workspace + g.block_sums * g.sums_floats,
   };
-  if (selection != NULL) {
-    pf_parallel(settings, problem->output_channels, 4.0 * (double)g.all_channels, clear_frozen, &r);
+  if (selection != NULL && g.channels < g.all_channels) {
+    pf_parallel(settings, problem->output_channels, 4.0 * (double)g.all_channels, clear_channels, &r);
   }
   if (g.sharing == by_chunk) pf_parallel_in(g.parts, g.items, sum_chunks, &r);
   for (; g.sharing != by_chunk && r.first_tile < g.grid.tiles; r.first_tile += g.batch_tiles) {
