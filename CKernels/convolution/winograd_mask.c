@@ -11,7 +11,8 @@
 
 #include <string.h>
 
-enum { most_taps = 9 };
+// What a byte of a mask that is read, and a float that is written, is worth in floating-point operations.
+static const double byte_operations = 8, float_operations = 16;
 
 // The share of frozen elements up to which looking for structure can't pay.
 static const double least_frozen = 1.0 / 16;
@@ -30,63 +31,63 @@ static int64_t lists_bytes(const pf_convolution2d *p) {
 }
 
 int64_t pf_winograd_mask_bytes(const pf_convolution2d *p) {
-  const int64_t scan = lists_bytes(p) + p->input_channels / p->groups * taps_of(p) + p->output_channels / p->groups;
+  const int64_t scan = lists_bytes(p) + p->input_channels / p->groups * taps_of(p);
   const int64_t tap = p->output_channels * (p->input_channels / p->groups) * ((int64_t)sizeof(float) + 1);
   return pf_aligned_bytes(pf_maximum_of(scan, tap));
 }
 
-/// Lists the places of `count` rows of `width` bytes, first those of rows that aren't all 0; returns how many these
-/// are.
-static int64_t list_first(const uint8_t *bytes, int64_t count, int64_t width, int32_t *list) {
-  int64_t first = 0, last = count;
-  for (int64_t k = 0; k < count; ++k) {
-    uint8_t any = 0;
-    for (int64_t i = 0; i < width; ++i) any |= bytes[k * width + i];
-    if (any != 0) {
-      list[first++] = (int32_t)k;
-    } else {
-      list[--last] = (int32_t)k;
-    }
+typedef struct reading {
+  const pf_gradient_mask *mask;
+  int64_t first_filter, filters;  // of a group
+  int64_t taps, elements;         // of a filter
+  uint8_t *needed;                // by element, whether any filter needs it
+} reading;
+
+/// Items: input channels of a group.
+static void read_range(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const reading *r = argument;
+  const int64_t count = (end - begin) * r->taps;
+  uint8_t *needed = r->needed + begin * r->taps;
+  memset(needed, 0, (size_t)count);
+  for (int64_t filter = r->first_filter; filter < r->first_filter + r->filters; ++filter) {
+    if (r->mask->counts[filter] == 0) continue;
+    const uint8_t *mask = r->mask->bytes + filter * r->elements + begin * r->taps;
+    for (int64_t k = 0; k < count; ++k) needed[k] |= mask[k];
   }
-  return first;
 }
 
 /// Reads a mask; `memory` is a block of pf_winograd_mask_bytes, in which the lists stay.
-static remainder read_mask(const pf_convolution2d *p, const uint8_t *mask, char *memory) {
+static remainder read_mask(const pf_settings *settings, const pf_convolution2d *p, const pf_gradient_mask *mask,
+                           char *memory) {
   const int64_t channels = p->input_channels / p->groups, outputs = p->output_channels / p->groups;
-  const int64_t taps = taps_of(p), filter = channels * taps;
+  const int32_t taps = (int32_t)taps_of(p);
   int32_t *channel_list = (int32_t *)memory, *output_list = channel_list + p->input_channels;
-  uint8_t *elements = (uint8_t *)memory + lists_bytes(p), *filters = elements + filter;
   remainder result = {.selection = {.channel_list = channel_list, .output_list = output_list}, .tap = -1};
-  int32_t tap_count = 0;
-  uint8_t by_tap[most_taps] = {0};
+  reading r = {.mask = mask, .filters = outputs, .taps = taps, .elements = channels * taps};
+  r.needed = (uint8_t *)memory + lists_bytes(p);
+  uint32_t all_taps = 0;
   for (int64_t group = 0; group < p->groups; ++group) {
-    memset(elements, 0, (size_t)filter);
-    for (int64_t o = 0; o < outputs; ++o, mask += filter) {
-      uint8_t any = 0;
-      for (int64_t k = 0; k < filter; ++k) {
-        elements[k] |= mask[k];
-        any |= mask[k];
-      }
-      filters[o] = any;
+    r.first_filter = group * outputs;
+    pf_parallel(settings, channels, byte_operations * (double)(outputs * taps), read_range, &r);
+    int64_t needed = 0, first_channel = 0, last_channel = channels, first_output = 0, last_output = outputs;
+    for (int64_t c = 0; c < channels; ++c) {
+      uint32_t channel_taps = 0;
+      for (int32_t i = 0; i < taps; ++i) channel_taps |= (uint32_t)(r.needed[c * taps + i] != 0) << i;
+      channel_list[channel_taps != 0 ? first_channel++ : --last_channel] = (int32_t)c;
+      needed += __builtin_popcount(channel_taps);
+      all_taps |= channel_taps;
     }
-    int64_t needed = 0;
-    for (int64_t k = 0; k < filter; ++k) {
-      needed += elements[k] != 0;
-      by_tap[k % taps] |= elements[k];
+    for (int64_t o = 0; o < outputs; ++o) {
+      output_list[mask->counts[r.first_filter + o] != 0 ? first_output++ : --last_output] = (int32_t)o;
     }
-    const int64_t group_channels = list_first(elements, channels, taps, channel_list + group * channels);
-    const int64_t group_outputs = list_first(filters, outputs, 1, output_list + group * outputs);
-    result.selection.channels = pf_maximum_of(result.selection.channels, group_channels);
-    result.selection.outputs = pf_maximum_of(result.selection.outputs, group_outputs);
-    result.most_work += (double)needed * (double)group_outputs / ((double)filter * (double)outputs * (double)p->groups);
+    channel_list += channels;
+    output_list += outputs;
+    result.selection.channels = pf_maximum_of(result.selection.channels, first_channel);
+    result.selection.outputs = pf_maximum_of(result.selection.outputs, first_output);
+    result.most_work += (double)needed * (double)first_output / ((double)r.elements * (double)p->output_channels);
   }
-  for (int32_t i = 0; i < taps; ++i) {
-    if (by_tap[i] == 0) continue;
-    result.tap = i;
-    tap_count += 1;
-  }
-  if (tap_count != 1) result.tap = -1;
+  if (__builtin_popcount(all_taps) == 1) result.tap = __builtin_ctz(all_taps);
   return result;
 }
 
@@ -131,21 +132,64 @@ pf_convolution2d pf_winograd_tap_problem(const pf_convolution2d *problem) {
   return pointwise;
 }
 
-/// The gradient of one tap of each kernel, which reads the input as it is; the others are frozen.
-static pf_status tap_gradient(const pf_context *context, const pf_convolution2d *p, int32_t tap, const float *input,
-                              const float *output_gradient, const uint8_t *mask, pf_writing writing,
-                              float *weight_gradient, char *memory) {
-  const int64_t taps = taps_of(p), kernels = p->output_channels * (p->input_channels / p->groups);
-  float *values = (float *)memory;
-  uint8_t *tap_mask = (uint8_t *)(values + kernels);
-  for (int64_t k = 0; k < kernels; ++k) tap_mask[k] = mask[k * taps + tap];
-  const pf_convolution2d pointwise = pf_winograd_tap_problem(p);
-  PF_TRY(pf_convolution2d_weight_gradient(context, &pointwise, input, output_gradient, tap_mask, pf_overwrite, values));
-  for (int64_t k = 0; k < kernels; ++k, weight_gradient += taps) {
-    const float before = writing == pf_accumulate ? weight_gradient[tap] : 0.0f;
-    memset(weight_gradient, 0, (size_t)taps * sizeof(float));
-    weight_gradient[tap] = tap_mask[k] == 0 ? 0.0f : writing == pf_accumulate ? before + values[k] : values[k];
+typedef struct tap_run {
+  int64_t channels, taps;  // of a filter
+  int32_t tap;
+  const uint8_t *mask;
+  uint8_t *tap_mask;
+  float *values, *result;
+  bool accumulate;
+} tap_run;
+
+/// Items: filters.
+static void take_tap_mask(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const tap_run *r = argument;
+  const int64_t taps = r->taps;
+  const uint8_t *mask = r->mask + r->tap;
+  uint8_t *tap_mask = r->tap_mask;
+  for (int64_t k = begin * r->channels; k < end * r->channels; ++k) tap_mask[k] = mask[k * taps];
+}
+
+/// Items: filters.
+static void put_tap(void *argument, int64_t begin, int64_t end, int32_t part) {
+  (void)part;
+  const tap_run *r = argument;
+  const int64_t taps = r->taps;
+  for (int64_t filter = begin; filter < end; ++filter) {
+    float *values = r->values + filter * r->channels, *result = r->result + filter * r->channels * taps;
+    float *places = result + r->tap;
+    if (r->accumulate) {
+      const uint8_t *mask = r->tap_mask + filter * r->channels;
+      for (int64_t c = 0; c < r->channels; ++c) values[c] = mask[c] != 0 ? places[c * taps] + values[c] : 0.0f;
+    }
+    memset(result, 0, (size_t)(r->channels * taps) * sizeof(float));
+    for (int64_t c = 0; c < r->channels; ++c) places[c * taps] = values[c];
   }
+}
+
+/// The gradient of one tap of each kernel, which reads the input as it is; the others are frozen.
+static pf_status tap_gradient(const pf_context *context, const pf_settings *settings, const pf_convolution2d *p,
+                              int32_t tap, const float *input, const float *output_gradient, const uint8_t *mask,
+                              pf_writing writing, float *weight_gradient, char *memory) {
+  const int64_t channels = p->input_channels / p->groups, kernels = p->output_channels * channels;
+  float *values = (float *)memory;
+  tap_run r = {
+      .channels = channels,
+      .taps = taps_of(p),
+      .tap = tap,
+      .mask = mask,
+      .tap_mask = (uint8_t *)(values + kernels),
+      .values = values,
+      .accumulate = writing == pf_accumulate,
+      .result = weight_gradient,
+  };
+  const double elements = (double)(channels * r.taps);
+  pf_parallel(settings, p->output_channels, byte_operations * elements, take_tap_mask, &r);
+  const pf_convolution2d pointwise = pf_winograd_tap_problem(p);
+  PF_TRY(
+      pf_convolution2d_weight_gradient(context, &pointwise, input, output_gradient, r.tap_mask, pf_overwrite, values));
+  pf_parallel(settings, p->output_channels, float_operations * elements, put_tap, &r);
   return pf_ok;
 }
 
@@ -185,7 +229,7 @@ pf_status pf_winograd_masked_gradient(const pf_context *context, const pf_settin
   }
   char *memory = pf_memory_allocate((size_t)pf_winograd_mask_bytes(problem));
   PF_REQUIRE(memory != NULL, pf_error_memory);
-  const remainder left = read_mask(problem, mask->bytes, memory);
+  const remainder left = read_mask(settings, problem, mask, memory);
   double direct;
   pf_status status = direct_time(settings, problem, shape, &left, mask->trainable, &direct);
   if (status != pf_ok) {
@@ -193,8 +237,8 @@ pf_status pf_winograd_masked_gradient(const pf_context *context, const pf_settin
     return status;
   }
   if (left.tap >= 0 && reads_input(problem, left.tap)) {
-    status = tap_gradient(context, problem, left.tap, input, output_gradient, mask->bytes, writing, weight_gradient,
-                          memory);
+    status = tap_gradient(context, settings, problem, left.tap, input, output_gradient, mask->bytes, writing,
+                          weight_gradient, memory);
   } else if (direct < pf_plan_masked_winograd(settings, problem, (pf_algorithm)tile, left.selection.channels,
                                               left.selection.outputs)) {
     *done = false;
