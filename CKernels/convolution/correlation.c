@@ -176,11 +176,21 @@ typedef struct line_cursor {
 } line_cursor;
 
 /// The packed weights of a tile of outputs, from k on.
-static const float *weight_of(const run_state *state, int64_t group, int64_t tile, int64_t k) {
+static float *weight_of(const run_state *state, int64_t group, int64_t tile, int64_t k) {
   const pf_correlation *p = &state->plan->problem;
   const int64_t output = pf_piece_begin(p->outputs, tile, state->plan->tiles);
   const int64_t rows = pf_piece_begin(p->outputs, tile + 1, state->plan->tiles) - output;
   return state->packed_weight + (group * p->outputs + output) * state->plan->inner + k * rows;
+}
+
+/// Packs a part of the inner dimension of a tile of outputs.
+static void pack_weights(const run_state *state, int64_t group, int64_t tile, int64_t k, int64_t inner) {
+  const pf_correlation_plan *plan = state->plan;
+  const pf_correlation *p = &plan->problem;
+  const int64_t output = pf_piece_begin(p->outputs, tile, plan->tiles);
+  const int64_t rows = pf_piece_begin(p->outputs, tile + 1, plan->tiles) - output;
+  plan->kernels->pack_rows(inner, rows, state->weight + group * p->weight_group + output * p->weight_output,
+                           p->weight_output, state->weight_offsets + k, weight_of(state, group, tile, k), rows);
 }
 
 /// Packs the column tiles of a block that aren't whole.
@@ -245,6 +255,7 @@ static void run_step(const run_state *state, const scratch *s, const item *item,
     const int64_t rows = pf_piece_begin(p->outputs, i + 1, plan->tiles) - output;
     const int64_t channel = item->group * p->outputs + output;
     const pf_tile_kernel kernel[] = {kernels->tile[rows], kernels->thin_tile[rows]};
+    if (plan->packs_late && item->block.column == 0) pack_weights(state, item->group, i, step->k, step->inner);
     const float *weight = weight_of(state, item->group, i, step->k);
     const float *bias = state->bias == NULL || step->k > 0 ? NULL : state->bias + channel;
     float *result = state->result + channel * p->result_plane;
@@ -383,13 +394,8 @@ static void pack_range(void *argument, int64_t begin, int64_t end, int32_t part)
   for (int64_t item = begin; item < end; ++item) {
     const run_state *state = states->state + item % states->count;
     const pf_correlation_plan *plan = state->plan;
-    const pf_correlation *p = &plan->problem;
     const int64_t group = item / states->count / plan->tiles, i = item / states->count % plan->tiles;
-    const int64_t output = pf_piece_begin(p->outputs, i, plan->tiles);
-    const int64_t rows = pf_piece_begin(p->outputs, i + 1, plan->tiles) - output;
-    plan->kernels->pack_rows(plan->inner, rows, state->weight + group * p->weight_group + output * p->weight_output,
-                             p->weight_output, state->weight_offsets,
-                             state->packed_weight + (group * p->outputs + output) * plan->inner, rows);
+    pack_weights(state, group, i, 0, plan->inner);
   }
 }
 
@@ -439,8 +445,10 @@ void pf_correlation_run_aligned(int64_t count, const pf_correlation_plan *plans,
     };
     next += plan->shared_bytes;
   }
-  const int64_t pack_items = count * first->tiles * groups;
-  pf_parallel_in((int32_t)pf_minimum_of(first->parts, pack_items), pack_items, pack_range, &states);
+  if (!first->packs_late) {
+    const int64_t pack_items = count * first->tiles * groups;
+    pf_parallel_in((int32_t)pf_minimum_of(first->parts, pack_items), pack_items, pack_range, &states);
+  }
   pf_parallel_in(first->parts, items, run_range, &states);
 }
 

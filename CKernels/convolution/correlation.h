@@ -50,6 +50,7 @@ typedef struct pf_correlation_plan {
   int64_t grids;      // that blocks are cut from: the images, or one where these are joined
   int64_t tiles;      // of result channels, in a group
   int64_t tile_parts;  // pieces that the tiles of one block are cut into
+  bool packs_late;    // each tile's weights are packed by the thread that runs it, in its first block
   int64_t channel_step;  // channels whose part of all sums of a block is taken at a time
   int64_t chain;         // products of these that are added up one after another
   int64_t panel_floats;  // of a packed column tile

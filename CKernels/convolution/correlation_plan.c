@@ -232,6 +232,9 @@ static void finish(const pf_settings *settings, pf_correlation_plan *plan) {
   const double operations = 2.0 * (double)plan->inner * (double)p->outputs * (double)block_points(plan);
   const int64_t items = block_count(plan) * plan->tile_parts;
   plan->parts = pf_parallel_parts(settings, items, operations / (double)plan->tile_parts);
+  // Where each part of the tiles belongs to one thread. Packing the weights of a tile, each a short run far from the
+  // others, fetches those of the next one, which then arrive while this one runs; long runs, transposed, gain nothing.
+  plan->packs_late = plan->joined && plan->tile_parts % plan->parts == 0 && p->weight_output == 1;
 
   // Each tile that isn't a single run of columns is packed; besides its columns a vector is written.
   plan->panel_floats = inner_step * tile + plan->kernels->lanes;

@@ -305,6 +305,8 @@ static void pack_rows(int64_t inner, int64_t rows, const float *matrix, int64_t 
     const bool readable = offsets[inner - 1] - offsets[k] >= PF_LANES - 1;
     if (row_stride == 1) {
       run = 1;
+      // The rows behind these are packed next.
+      __builtin_prefetch(column + 2 * rows - 1, 0, 2);
       copy_contiguous(rows, column, result);
     } else if (run >= shortest_run && rows >= shortest_run && readable) {
       pack_run(run, rows, column, row_stride, result, packed_stride, (inner - k) * packed_stride);
