@@ -443,7 +443,8 @@ static pf_status run_kind(const pf_settings *settings, const pf_convolution2d *p
       .tiles = workspace + g.block_sums * g.sums_floats,
   };
   if (selection != NULL && g.channels < g.all_channels) {
-    pf_parallel(settings, problem->output_channels, 4.0 * (double)g.all_channels, clear_channels, &r);
+    pf_parallel(settings, problem->output_channels, 16.0 * (double)(g.all_channels * g.kernels->taps), clear_channels,
+                &r);
   }
   if (g.sharing == by_chunk) pf_parallel_in(g.parts, g.items, sum_chunks, &r);
   for (; g.sharing != by_chunk && r.first_tile < g.grid.tiles; r.first_tile += g.batch_tiles) {
