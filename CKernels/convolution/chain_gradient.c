@@ -166,6 +166,13 @@ typedef struct strip {
   int64_t copy;                 // and in the copy of a channel
 } strip;
 
+/// A row of each lane's chain. Lanes are bits.
+typedef struct lane_row {
+  uint32_t outside;  // lanes that have none: it's all zeros
+  uint32_t careful;  // lanes that have one that can't be read where it lies, up to a vector behind it, in every plane
+  bool is_read;
+} lane_row;
+
 /// Rows of an operand, one of each lane's chain at a time.
 typedef struct operand {
   const float *tensor;
@@ -174,8 +181,8 @@ typedef struct operand {
   int64_t floats;                // of a row
   int64_t begin[pf_most_lanes];  // of a lane's rows that exists: from here
   int64_t end[pf_most_lanes];    // up to here
-  int64_t *places;               // by row and lane: where it begins in the first plane, or `outside`
-  bool *readable;                // by row: whether each lane's can be read where it lies, up to a vector behind it
+  int64_t *places;               // by row and lane: where it begins in the first plane
+  lane_row *rows;
 } operand;
 
 /// What one thread holds.
@@ -190,20 +197,18 @@ typedef struct scratch {
   float *copy, *sums, *sums_before;
 } scratch;
 
-static const int64_t outside = INT64_MIN;
-
 static bool lies_inside(const operand *o, const layout *l, int64_t place, int64_t lane) {
   return o->begin[lane] <= 0 && o->end[lane] >= o->floats && place + l->stage_floats <= o->count;
 }
 
-/// Finds out which rows can be read where they lie in every plane.
-static void inspect(operand *o, const layout *l, int64_t rows) {
-  for (int64_t row = 0; row < rows; ++row) {
-    o->readable[row] = true;
-    for (int64_t lane = 0; lane < l->lanes; ++lane) {
-      const int64_t place = o->places[row * l->lanes + lane];
-      if (place == outside || !lies_inside(o, l, place + o->last, lane)) o->readable[row] = false;
-    }
+/// Enters where a lane's row begins in the first plane, if there is one.
+static void enter_row(operand *o, const layout *l, int64_t row, int64_t lane, bool exists, int64_t place) {
+  o->places[row * l->lanes + lane] = exists ? place : 0;
+  const uint32_t bit = 1u << lane;
+  if (!exists) {
+    o->rows[row].outside |= bit;
+  } else if (!lies_inside(o, l, place + o->last, lane)) {
+    o->rows[row].careful |= bit;
   }
 }
 
@@ -212,20 +217,18 @@ static void find_rows(const run_state *state, const operand *o, int64_t row, int
                       const float **rows) {
   const layout *l = state->layout;
   const int64_t *places = o->places + row * l->lanes;
-  if (o->readable[row]) {
-    for (int64_t lane = 0; lane < l->lanes; ++lane) rows[lane] = o->tensor + (places[lane] + plane);
-    return;
-  }
-  for (int64_t lane = 0; lane < l->lanes; ++lane, stage += l->stage_floats) {
-    rows[lane] = state->zeros;
-    if (places[lane] == outside) continue;
+  for (int64_t lane = 0; lane < l->lanes; ++lane) rows[lane] = o->tensor + (places[lane] + plane);
+  for (uint32_t left = o->rows[row].outside; left != 0; left &= left - 1) rows[__builtin_ctz(left)] = state->zeros;
+  for (uint32_t left = o->rows[row].careful; left != 0; left &= left - 1) {
+    const int32_t lane = __builtin_ctz(left);
     const int64_t place = places[lane] + plane;
-    rows[lane] = lies_inside(o, l, place, lane) ? o->tensor + place : stage;
-    if (rows[lane] != stage) continue;
+    if (lies_inside(o, l, place, lane)) continue;
     const int64_t begin = pf_maximum_of(o->begin[lane], 0);
     const int64_t end = pf_minimum_of(pf_minimum_of(o->end[lane], o->floats), o->count - place);
-    memset(stage, 0, (size_t)l->stage_floats * sizeof(float));
-    if (begin < end) memcpy(stage + begin, o->tensor + place + begin, (size_t)(end - begin) * sizeof(float));
+    float *copy = stage + lane * l->stage_floats;
+    memset(copy, 0, (size_t)l->stage_floats * sizeof(float));
+    if (begin < end) memcpy(copy + begin, o->tensor + place + begin, (size_t)(end - begin) * sizeof(float));
+    rows[lane] = copy;
   }
 }
 
@@ -246,6 +249,12 @@ static void take_chains(const run_state *state, int64_t first, int64_t last, scr
   const pf_convolution2d *p = &plan->problem;
   const pf_block *chain = &plan->chain;
   int64_t least = l->points;
+  for (int64_t row = 0; row < l->row_count; ++row) {
+    s->input.rows[row] = (lane_row){.is_read = is_read(plan, row % l->rows)};
+  }
+  for (int64_t image = 0; image < chain->images; ++image) {
+    s->output_gradient.rows[image] = (lane_row){.is_read = true};
+  }
   for (int64_t lane = 0; lane < l->lanes; ++lane) {
     const int64_t index = first + lane < last ? first + lane : first;
     pf_block *b = s->chains + lane;
@@ -263,21 +272,17 @@ static void take_chains(const run_state *state, int64_t first, int64_t last, scr
       const int64_t image = row / l->rows, t = row % l->rows;
       const int64_t y = b->row * plan->step_y + plan->frame.y.first + t;
       const bool inside = image < b->images && y >= 0 && y < plan->frame.y.source;
-      s->input.places[row * l->lanes + lane] =
-          inside ? (b->image + image) * p->input_channels * plan->shape.input_plane + y * plan->frame.x.source + x
-                 : outside;
+      const int64_t plane = (b->image + image) * p->input_channels;
+      enter_row(&s->input, l, row, lane, inside, plane * plan->shape.input_plane + y * plan->frame.x.source + x);
     }
     s->output_gradient.begin[lane] = 0;
     s->output_gradient.end[lane] = l->run;
     for (int64_t image = 0; image < chain->images; ++image) {
-      s->output_gradient.places[image * l->lanes + lane] =
-          image < b->images ? (b->image + image) * p->output_channels * plan->shape.output_plane +
-                                  b->row * plan->width + b->column
-                            : outside;
+      const int64_t plane = (b->image + image) * p->output_channels;
+      enter_row(&s->output_gradient, l, image, lane, image < b->images,
+                plane * plan->shape.output_plane + b->row * plan->width + b->column);
     }
   }
-  inspect(&s->input, l, l->row_count);
-  inspect(&s->output_gradient, l, chain->images);
   s->segment_count = 0;
   for (int64_t slice = 0; slice < plan->slices; ++slice) {
     const int64_t begin = first_chain(plan, slice), end = first_chain(plan, slice + 1);
@@ -309,7 +314,7 @@ static void copy_channel(const run_state *state, int64_t channel, int64_t ahead,
   const int64_t count = l->inside_end - l->inside_begin, pitch = l->columns * l->lanes;
   const int64_t offset = channel * plan->shape.input_plane;
   for (int64_t row = 0; row < l->row_count; ++row, copy += pitch) {
-    if (!is_read(plan, row % l->rows)) continue;
+    if (!s->input.rows[row].is_read) continue;
     const float *rows[pf_most_lanes];
     find_rows(state, &s->input, row, offset, s->stage, rows);
     memset(copy, 0, (size_t)(l->inside_begin * l->lanes) * sizeof(float));
@@ -416,8 +421,8 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
   };
   s.output_gradient.places = s.input.places + l->row_count * l->lanes;
   s.strips = (strip *)(s.output_gradient.places + plan->chain.images * l->lanes);
-  s.input.readable = (bool *)(s.strips + l->most_strips);
-  s.output_gradient.readable = s.input.readable + l->row_count;
+  s.input.rows = (lane_row *)(s.strips + l->most_strips);
+  s.output_gradient.rows = s.input.rows + l->row_count;
   s.sums = (float *)(memory + l->table_bytes);
   s.sums_before = s.sums + batch_elements * l->lanes;
   s.stage = s.sums_before + batch_elements * l->lanes;
@@ -477,7 +482,7 @@ static int64_t prepare(const pf_settings *settings, const pf_gradient_plan *plan
   l->finish_parts = pf_parallel_parts(settings, p->output_channels, 8.0 * (double)plan->shape.weight_count /
                                                                         (double)p->output_channels);
   const int64_t rows = l->row_count + plan->chain.images;
-  l->table_bytes = pf_aligned_bytes(rows * (l->lanes * (int64_t)sizeof(int64_t) + (int64_t)sizeof(bool)) +
+  l->table_bytes = pf_aligned_bytes(rows * (l->lanes * (int64_t)sizeof(int64_t) + (int64_t)sizeof(lane_row)) +
                                     l->most_strips * (int64_t)sizeof(strip));
   const int64_t channels = pf_minimum_of(plan->shape.group_input_channels, affordable_channels(l));
   const int64_t floats = l->lanes * (2 * batch_elements + l->stage_floats + l->lanes) + channels * l->channel_floats;
