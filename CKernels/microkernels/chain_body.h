@@ -4,7 +4,7 @@ static void pack_chains(int64_t count, const float *const *rows, int64_t ahead, 
   for (int64_t k = 0; k < count; k += PF_LANES) {
     vector x[PF_LANES];
     PF_UNROLL for (int32_t l = 0; l < PF_LANES; ++l) x[l] = load(rows[l] + k);
-    PF_UNROLL for (int32_t l = 0; l < PF_LANES; ++l) __builtin_prefetch(rows[l] + k + ahead, 0, 2);
+    PF_UNROLL for (int32_t l = 0; l < PF_LANES; ++l) __builtin_prefetch(rows[l] + k + ahead, 0, 3);
     transpose(x);
     PF_UNROLL for (int32_t i = 0; i < PF_LANES; ++i) store(packed + (k + i) * PF_LANES, x[i]);
   }
@@ -14,7 +14,7 @@ static void chains(int64_t count, const float *const *rows, int64_t first, int64
                    int64_t elements, const int64_t *offsets, bool resume, float *sums) {
   vector x[PF_LANES];
   PF_UNROLL for (int32_t l = 0; l < PF_LANES; ++l) x[l] = load(rows[l] + first);
-  PF_UNROLL for (int32_t l = 0; l < PF_LANES; ++l) __builtin_prefetch(rows[l] + first + ahead, 0, 2);
+  PF_UNROLL for (int32_t l = 0; l < PF_LANES; ++l) __builtin_prefetch(rows[l] + first + ahead, 0, 3);
   transpose(x);
   // The output gradient stays in registers; that elements come one after the other leaves enough to do at once.
   for (int64_t e = 0; e < elements; ++e) {
@@ -29,6 +29,14 @@ static void chains(int64_t count, const float *const *rows, int64_t first, int64
 }
 
 static void add_chains(int64_t count, const float *sums, int64_t begin, int64_t end, bool accumulate, float *totals) {
+  if (count < PF_LANES / 4) {
+    for (int64_t k = 0; k < count; ++k, sums += PF_LANES) {
+      float total = accumulate ? totals[k] + sums[begin] : sums[begin];
+      for (int64_t l = begin + 1; l < end; ++l) total += sums[l];
+      totals[k] = total;
+    }
+    return;
+  }
   for (int64_t k = 0; k < count; k += PF_LANES) {
     const int64_t block = count - k < PF_LANES ? count - k : PF_LANES;
     vector x[PF_LANES];
