@@ -116,7 +116,7 @@ static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t t
                           pf_correlation_plan *best) {
   const pf_frame *frame = &candidate.frame;
   const int64_t width = frame->x.grid, height = frame->y.grid, tile = candidate.kernels->tile_columns;
-  const int64_t images = pf_maximum_of(candidate.grids, 1);
+  const int64_t images = pf_maximum_of(candidate.problem.images, 1);
   const int64_t tries = 4 * threads;
   int64_t tried = 0, before = -1;
   if (candidate.packed) {
@@ -172,14 +172,16 @@ static double joined_time(const pf_correlation_plan *plan, int64_t threads) {
          (double)p->groups * inner / line_floats * lines;
 }
 
-/// Chooses the blocks of a plan that joins images, and the parts of its tiles.
+/// Chooses the blocks of a plan that joins images, and the parts of its tiles, each of which as many threads share.
 static void choose_joined(pf_correlation_plan *plan, int64_t threads) {
   pf_correlation_plan candidate = *plan;
-  const int64_t tile = plan->kernels->tile_columns, width = plan->frame.x.grid, inner = pf_maximum_of(plan->channel_step, 1);
-  const int64_t most = pf_maximum_of(2 * tile, pf_minimum_of(most_block_points, joined_budget / inner));
+  const int64_t tile = plan->kernels->tile_columns, width = pf_maximum_of(plan->frame.x.grid, 1);
+  const int64_t budget = joined_budget / pf_maximum_of(plan->channel_step, 1);
+  const int64_t most = pf_maximum_of(2 * tile, pf_minimum_of(most_block_points, budget));
   double least = -1;
   candidate.packed = true;
   for (int64_t parts = 1; parts <= pf_minimum_of(threads, plan->problem.outputs); ++parts) {
+    if (threads % parts != 0) continue;
     candidate.tile_parts = parts;
     candidate.tiles = pf_minimum_of(pf_round_up(plan->tiles, parts), plan->problem.outputs);
     int64_t tried = 0, before = -1;

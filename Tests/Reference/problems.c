@@ -96,6 +96,16 @@ static void draw_pointwise(ref_random *r, ref_convolution *p) {
   if (ref_random_once_in(r, 8)) pad(r, p, 2);
 }
 
+/// Images whose points don't fill tiles, side by side, with sums longer than a cache block of the inner dimension.
+static void draw_deep_pointwise(ref_random *r, ref_convolution *p) {
+  static const int64_t channels[] = {640, 768, 769, 900, 1024, 1030, 1537};
+  bool swap = ref_random_once_in(r, 2);
+  int64_t many = PICK(r, channels), few = between(r, 1, 40), groups = ref_random_once_in(r, 6) ? 2 : 1;
+  set_channels(p, groups, swap ? few : many, swap ? many : few);
+  p->batch = between(r, 1, 9);
+  set_image(p, between(r, 1, 9), between(r, 1, 9));
+}
+
 /// The strided 1x1 weight gradient with few channels went wrong in a widely used library.
 static void draw_strided_pointwise(ref_random *r, ref_convolution *p) {
   set_channels(p, 1, between(r, 1, 17), between(r, 1, 17));
@@ -361,9 +371,10 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_general, 0}, {draw_general, 0}, {draw_general, 0}, {draw_same_3x3, 0}, {draw_same_3x3, 0},
       {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_wide_dilated, 600000}, {draw_wide_dilated, 1500000},
       {draw_far_dilated, 2500000}, {draw_far_dilated, 10000000}, {draw_small_3x3, 1500000}, {draw_pointwise, 0},
-      {draw_pointwise, 0}, {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0},
-      {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000}, {draw_same_depthwise, 1500000},
-      {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0}, {draw_one_column, 0},
+      {draw_pointwise, 0}, {draw_deep_pointwise, 6000000}, {draw_strided_pointwise, 0}, {draw_depthwise, 0},
+      {draw_depthwise, 0}, {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000},
+      {draw_same_depthwise, 1500000}, {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0},
+      {draw_one_column, 0},
       {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000}, {draw_first_layer, 0},
       {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0}, {draw_stride_over_kernel, 0}, {draw_dilated, 0},
       {draw_deep, 0}, {draw_many_pixels, 0}, {draw_many_filters_and_pixels, 25000000},
