@@ -86,6 +86,7 @@ static int64_t points_of(const pf_correlation_plan *plan, const pf_block *block)
   return block->images * ((block->rows - 1) * plan->problem.x.source + block->columns);
 }
 
+/// The run that begins at point `done` of a block in place.
 static point_run run_of(const pf_correlation_plan *plan, const pf_block *block, int64_t done) {
   const pf_correlation *p = &plan->problem;
   if (!plan->joined) {
