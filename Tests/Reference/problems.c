@@ -374,10 +374,9 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_pointwise, 0}, {draw_deep_pointwise, 6000000}, {draw_strided_pointwise, 0}, {draw_depthwise, 0},
       {draw_depthwise, 0}, {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000},
       {draw_same_depthwise, 1500000}, {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0},
-      {draw_one_column, 0},
-      {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000}, {draw_first_layer, 0},
-      {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0}, {draw_stride_over_kernel, 0}, {draw_dilated, 0},
-      {draw_deep, 0}, {draw_many_pixels, 0}, {draw_many_filters_and_pixels, 25000000},
+      {draw_one_column, 0}, {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000},
+      {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0}, {draw_stride_over_kernel, 0},
+      {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}, {draw_many_filters_and_pixels, 25000000},
       {draw_many_filters_and_pixels, 25000000}};
   static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000},
                       large = {draw_large, 30000000};
