@@ -6,7 +6,8 @@ enum {
   panel_budget = 128 << 10,  // floats that the columns of a block take, or two neighbouring blocks in place
   joined_budget = 32 << 10,  // the same of joined images, where the next block's come into the cache meanwhile
   inner_budget = 512,        // of the inner dimension at a time: few enough for many columns in the cache
-  least_inner_budget = 256,  // the same of frames: more sums wait, but of more columns
+  joined_inner_budget = 1024,  // the same of joined images, whose blocks are small
+  least_inner_budget = 256,    // the same of frames: more sums wait, but of more columns
   most_block_points = 4096,  // grid points of a block
   usual_threads = 2,         // for which what no result may depend on is chosen
 };
@@ -279,7 +280,7 @@ pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlati
   }
 
   plan->tiles = pf_ceiling_divide(p->outputs, plan->kernels->tile_rows);
-  plan->channel_step = step_within(plan, inner_budget);
+  plan->channel_step = step_within(plan, plan->joined ? joined_inner_budget : inner_budget);
   if (!plan->in_place) {
     // What is summed at a time must follow from the shape alone.
     pf_correlation_plan more = *plan, fewer = *plan;
