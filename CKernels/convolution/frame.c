@@ -131,6 +131,16 @@ static run clip(int64_t extent, int64_t begin, int64_t end) {
   return (run){first, pf_maximum_of(0, pf_minimum_of(extent, end) - first), first - begin};
 }
 
+/// Zeroes what lies in front of the rows that are copied into a plane, between those of two images, and behind them.
+static void zero_around(const pf_frame *frame, const pf_row_copy *copy, int64_t begin, float *plane) {
+  memset(plane, 0, (size_t)begin * sizeof(float));
+  for (int64_t n = 0; n < copy->images; ++n) {
+    const int64_t end = begin + n * copy->result_image + copy->rows * copy->result_row;
+    const int64_t next = n + 1 < copy->images ? begin + (n + 1) * copy->result_image : frame->plane;
+    memset(plane + end, 0, (size_t)(next - end) * sizeof(float));
+  }
+}
+
 void pf_frame_fill(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, int64_t channels,
                    const float *source, int64_t source_image_stride, bool zeroed, float *buffer) {
   const pf_axis *y = &frame->y, *x = &frame->x;
@@ -144,7 +154,6 @@ void pf_frame_fill(const pf_frame *frame, const pf_kernels *kernels, const pf_bl
   const int64_t column = frame->shared_x ? frame->origin_x : block->column + frame->origin_x;
   const int64_t columns = frame->shared_x ? frame->x_taps.valid : column + frame->pitch;
   source += block->image * source_image_stride;
-  if (!zeroed) memset(buffer, 0, (size_t)(channels * frame->channel_stride) * sizeof(float));
 
   for (int64_t phase = 0; phase < phases; phase += together ? phases_x : 1) {
     const int64_t py = phase / phases_x, px = phase % phases_x;
@@ -166,14 +175,21 @@ void pf_frame_fill(const pf_frame *frame, const pf_kernels *kernels, const pf_bl
       const int64_t remainder = remainder_of(x, px + i);
       copy.phases[together ? remainder : 0] = (pf_row_phase){remainder, across.count, i * frame->plane};
     }
+    // Behind a row are the zeros in front of the next one, of which there are none behind the last.
+    const bool around = !zeroed && (frame->shared_x || across.place == 0);
+    if (around) copy.width = frame->pitch;
     const int64_t from = (down.first * y->step + remainder_of(y, py)) * x->source + across.first * x->step;
-    const int64_t to = phase * frame->plane + down.place * frame->pitch + across.place;
-    for (int64_t c = 0; down.count > 0 && c < channels; ++c) {
-      // The channels behind this one, of the last image, may be read.
-      const int64_t readable = (block->images - 1) * source_image_stride + (channels - c) * source_plane - from;
-      const int64_t writable = (phase + 1) * frame->plane - to;
-      kernels->copy_rows(&copy, source + c * source_plane + from, readable, buffer + c * frame->channel_stride + to,
-                         writable);
+    const int64_t to = down.place * frame->pitch + across.place;
+    for (int64_t c = 0; c < channels; ++c) {
+      float *planes = buffer + c * frame->channel_stride + phase * frame->plane;
+      for (int64_t i = 0; around && i < copy.phase_count; ++i) zero_around(frame, &copy, to, planes + i * frame->plane);
+      if (!zeroed && !around) memset(planes, 0, (size_t)(copy.phase_count * frame->plane) * sizeof(float));
+      if (down.count == 0) continue;
+      // The channels behind this one, of the last image, may be read. But what lies behind a part of a lone row would
+      // come from memory for nothing.
+      const int64_t behind = (block->images - 1) * source_image_stride + (channels - c) * source_plane - from;
+      const int64_t readable = y->source == 1 && x->step == 1 ? across.count : behind;
+      kernels->copy_rows(&copy, source + c * source_plane + from, readable, planes + to, frame->plane - to);
     }
   }
 }

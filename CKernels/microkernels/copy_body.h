@@ -74,8 +74,9 @@ static void copy_careful_rows(const pf_row_copy *copy, int64_t begin, const floa
   for (int64_t r = begin; r < copy->rows; ++r) {
     for (int64_t p = 0; p < copy->phase_count; ++p) {
       const pf_row_phase *phase = copy->phases + p;
-      copy_careful_row(phase->count, source + r * copy->source_row + phase->first, copy->step,
-                       result + r * copy->result_row + phase->result);
+      float *row = result + r * copy->result_row + phase->result;
+      copy_careful_row(phase->count, source + r * copy->source_row + phase->first, copy->step, row);
+      for (int64_t i = phase->count; i < copy->width; ++i) row[i] = 0;
     }
   }
 }
@@ -87,7 +88,7 @@ PF_INLINE void copy_vectors(const int32_t step, const bool all, int64_t longest,
   const int32_t count = all ? step : 1;
   const int64_t first = all ? 0 : copy->phases->first;
   const int64_t last = (longest - 1) / PF_LANES * PF_LANES;  // where the last vector begins
-  const int64_t source_row = copy->source_row, result_row = copy->result_row;
+  const int64_t source_row = copy->source_row, result_row = copy->result_row, width = copy->width;
   integers lane, used[pf_most_row_phases];
   PF_UNROLL for (int32_t i = 0; i < PF_LANES; ++i) lane[i] = i;
   PF_UNROLL for (int32_t p = 0; p < count; ++p) used[p] = lane < (int32_t)(copy->phases[p].count - last);
@@ -107,6 +108,10 @@ PF_INLINE void copy_vectors(const int32_t step, const bool all, int64_t longest,
       load_apart(step, from + last * step, x);
       PF_UNROLL for (int32_t p = 0; p < count; ++p) {
         store(to[p] + last, (vector)((integers)x[p] & used[p]));
+        // Mostly there is one zero, not worth the call that the loop is compiled to.
+        int64_t i = last + PF_LANES;
+        if (i < width) to[p][i++] = 0;
+        for (; i < width; ++i) to[p][i] = 0;
         to[p] += result_row;
       }
       from += source_row;
@@ -125,14 +130,13 @@ static void copy_rows(const pf_row_copy *copy, const float *source, int64_t read
   for (int64_t p = 0; p < copy->phase_count; ++p) {
     if (copy->phases[p].count > longest) longest = copy->phases[p].count;
   }
-  if (longest == 0) return;
   const bool all = copy->phase_count > 1;
 #define PF_COPY(step, all) return copy_vectors(step, all, longest, copy, source, readable, result, writable)
-  if (copy->step == 1) PF_COPY(1, false);
-  if (copy->step == 2 && all) PF_COPY(2, true);
-  if (copy->step == 2) PF_COPY(2, false);
-  if (copy->step == 4 && all) PF_COPY(4, true);
-  if (copy->step == 4) PF_COPY(4, false);
+  if (longest > 0 && copy->step == 1) PF_COPY(1, false);
+  if (longest > 0 && copy->step == 2 && all) PF_COPY(2, true);
+  if (longest > 0 && copy->step == 2) PF_COPY(2, false);
+  if (longest > 0 && copy->step == 4 && all) PF_COPY(4, true);
+  if (longest > 0 && copy->step == 4) PF_COPY(4, false);
 #undef PF_COPY
   for (int64_t n = 0; n < copy->images; ++n) {
     copy_careful_rows(copy, 0, source + n * copy->source_image, result + n * copy->result_image);

@@ -99,10 +99,10 @@ typedef struct pf_row_phase {
 /// Rows to copy: for each image n, row r, phase p and i < p.count
 ///   result[p.result + n * result_image + r * result_row + i] =
 ///       source[n * source_image + r * source_row + p.first + i * step]
-/// One phase, or as many as `step`, 2 or 4: those with first 0, 1, ..., in this order, with counts that differ by 1 at
-/// most.
+/// and zeros behind them up to `width`. One phase, or as many as `step`, 2 or 4: those with first 0, 1, ..., in this
+/// order, with counts that differ by 1 at most.
 typedef struct pf_row_copy {
-  int64_t images, rows, phase_count;
+  int64_t images, rows, width, phase_count;
   int64_t source_image, source_row, step;
   int64_t result_image, result_row;
   pf_row_phase phases[pf_most_row_phases];
