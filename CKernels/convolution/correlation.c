@@ -145,7 +145,7 @@ static void find_tiles(const pf_correlation_plan *plan, const pf_block *block, s
     if (last < first) continue;
     const int64_t end = last->column + last->length;
     const bool whole = end == tile && last->frame - first->frame == last->column;
-    column_tile->single = whole && first == last;
+    column_tile->straight = end == tile && last->result - first->result == last->column * plan->problem.result_x;
     column_tile->thin = end <= plan->kernels->lanes;
     column_tile->panel = plan->packed && !whole ? panel : NULL;
     column_tile->frame = plan->packed ? first->frame : t * tile;
@@ -281,7 +281,7 @@ static void run_step(const run_state *state, const scratch *s, const item *item,
       }
       const float *from = columns->panel == NULL ? frame + columns->frame : columns->panel;
       const int64_t *offsets = columns->panel == NULL ? state->frame_offsets + step->k : state->panel_offsets;
-      if (columns->single && in_result) {
+      if (columns->straight && in_result) {
         kernel[columns->thin](step->inner, plan->chain, weight, from, offsets, fetch, fetch_step, bias,
                               result + segments->result, p->result_plane, state->accumulate ? pf_tile_add : mode,
                               activation);

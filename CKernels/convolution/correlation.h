@@ -34,7 +34,7 @@ typedef struct pf_column_tile {
   int64_t first;  // of its segments, which end where the next tile's begin
   int64_t frame;  // where its columns begin, unless they are packed
   float *panel;   // where they are packed, or NULL
-  bool single;    // one segment as wide as the tile
+  bool straight;  // as wide as a tile, and its columns lie in the result as they do in it
   bool thin;      // within a vector
 } pf_column_tile;
 

@@ -2,23 +2,28 @@
 #include "convolution/correlation_planes.h"
 
 enum {
-  frame_budget = 80 << 10,   // floats of a block's frame: a good part of a core's second-level cache
-  panel_budget = 128 << 10,  // floats that the columns of a block take, or two neighbouring blocks in place
-  joined_budget = 32 << 10,  // the same of joined images, where the next block's come into the cache meanwhile
-  inner_budget = 512,        // of the inner dimension at a time: few enough for many columns in the cache
-  joined_inner_budget = 1024,  // the same of joined images, whose blocks are small
-  least_inner_budget = 256,    // the same of frames: more sums wait, but of more columns
-  most_block_points = 4096,  // grid points of a block
-  usual_threads = 2,         // for which what no result may depend on is chosen
+  near_budget = 10 << 10,       // floats that a tile reads, most of a core's first-level cache
+  cache_budget = 128 << 10,     // floats that the tiles of a step read, a good part of its second-level cache
+  frame_budget = 256 << 10,     // floats of a block's frame
+  block_budget = 512 << 10,     // and of its panels with it
+  panel_budget = 128 << 10,     // floats that the columns of a block take, or two neighbouring blocks in place
+  joined_budget = 32 << 10,     // the same of joined images, where the next block's come into the cache meanwhile
+  joined_inner_budget = 1024,   // of the inner dimension at a time of joined images, whose blocks are small
+  most_block_points = 4096,     // grid points of a block
+  usual_threads = 2,            // for which what no result may depend on is chosen
 };
 
 /// The costs below count vectors handled in the time of one multiply-add.
-static const double filling_cost = 2.5, plane_cost = 40, segment_cost = 2.5, packing_cost = 1.5, scattering_cost = 3,
-                    weight_cost = 8, waiting_cost = 16, block_cost = 1000;
+static const double filling_cost = 8, plane_cost = 100, packing_cost = 8, direct_cost = 0.5, scattering_cost = 12,
+                    weight_cost = 16, waiting_cost = 20, near_cost = 2.5, far_cost = 2, block_cost = 2000;
+
+/// Of the inner dimension at a time, about: few enough for many columns in the caches, or fewer, and more sums wait.
+static const int64_t inner_budgets[] = {512, 256, 192};
 
 /// The same of what joins images. Weights of a block come from the second-level cache or were fetched; once they, or a
 /// line of them, come from the thread that packed them, and lines of the source from beyond the caches.
-static const double near_weight_cost = 0.5, far_weight_line_cost = 64, source_line_cost = 24;
+static const double near_weight_cost = 0.5, far_weight_line_cost = 64, source_line_cost = 24,
+                    joined_packing_cost = 1.5;
 
 static int64_t balanced(int64_t extent, int64_t most) {
   return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
@@ -26,6 +31,10 @@ static int64_t balanced(int64_t extent, int64_t most) {
 
 static int64_t frame_floats(const pf_correlation_plan *plan) {
   return plan->in_place ? 0 : plan->channel_step * plan->frame.channel_stride;
+}
+
+static int64_t taps_of(const pf_correlation_plan *plan) {
+  return pf_maximum_of(plan->problem.y.taps * plan->problem.x.taps, 1);
 }
 
 static int64_t block_points(const pf_correlation_plan *plan) {
@@ -68,31 +77,75 @@ static void shape(pf_correlation_plan *plan, int64_t images, int64_t rows, int64
   plan->blocks_x = pf_ceiling_divide(frame->x.grid, columns);
 }
 
+/// The column tiles of a block and those among them that hold the end of a run of the source, which cuts them into
+/// segments.
+typedef struct column_tiles {
+  int64_t all, cut, segments;
+} column_tiles;
+
+static int64_t greatest_common_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_common_divisor(b, a % b); }
+
+static column_tiles column_tiles_of(const pf_correlation_plan *plan) {
+  const pf_block *block = &plan->frame.most;
+  const int64_t tile = plan->kernels->tile_columns, all = pf_ceiling_divide(block_points(plan), tile);
+  const bool joined = plan->in_place || plan->frame.pitch == block->columns;
+  const int64_t runs = joined ? block->images : block->images * block->rows;
+  const int64_t run = joined ? block->rows * block->columns : block->columns;
+  // Packed, some runs end where a tile does.
+  const int64_t ends = plan->packed ? runs - runs * greatest_common_divisor(run, tile) / tile : runs;
+  const int64_t cut = pf_minimum_of(all, ends);
+  return (column_tiles){.all = all, .cut = cut, .segments = ends == 0 ? 0 : cut + ends - 1};
+}
+
+/// Segments that don't lie in the result as they do in their tile.
+static int64_t scattered_segments(const pf_correlation_plan *plan, const column_tiles *columns) {
+  const pf_correlation *p = &plan->problem;
+  const pf_block *block = &plan->frame.most;
+  if (p->result_x != 1) return columns->all + block->images * block->rows;
+  const bool straight = plan->packed && p->result_y == block->columns;
+  return straight ? pf_minimum_of(2 * block->images - 1, columns->segments) : columns->segments;
+}
+
+/// How much of what is read again and again a cache doesn't hold any more.
+static double excess(double floats, double budget) {
+  const double over = floats / budget - 1;
+  return over < 0 ? 0 : over < 1 ? over : 1;
+}
+
 /// The time of a plan, were its threads to start together, in vector multiply-adds.
 static double cost(const pf_correlation_plan *plan, int64_t threads) {
+  const pf_correlation *p = &plan->problem;
   const pf_block *block = &plan->frame.most;
   const int64_t tile = plan->kernels->tile_columns, lanes = plan->kernels->lanes, points = block_points(plan);
   const int64_t rest = points % tile;
   const double vectors = (double)((points - rest) / lanes + (rest == 0 ? 0 : rest <= lanes ? 1 : tile / lanes));
-  const double inner = (double)plan->inner, outputs = (double)plan->problem.outputs / (double)plan->tile_parts;
-  const double segments = (double)(block->images * block->rows) * (double)pf_ceiling_divide(block->columns, tile);
-  const double steps = (double)pf_ceiling_divide(pf_maximum_of(plan->problem.channels, 1), plan->channel_step);
+  const double inner = (double)plan->inner, outputs = (double)p->outputs / (double)plan->tile_parts;
+  const column_tiles columns = column_tiles_of(plan);
+  const double cut = plan->packed ? (double)columns.cut : 0, segments = (double)columns.segments;
   double item = block_cost + vectors * inner * outputs;
-  if (plan->packed) {
-    // Tiles that hold the end of a row of the frame, or of an image in place, are packed.
-    const int64_t ends = plan->in_place ? block->images : block->images * block->rows;
-    const double packed = (double)pf_minimum_of(pf_ceiling_divide(points, tile), ends);
-    item += inner * packed * (double)(tile / lanes) * packing_cost;
-    if (block->columns < tile) item += inner * (double)ends * segment_cost;
-  }
-  item += outputs * segments * scattering_cost;
+  // Pieces of a vector or less are packed.
+  if (plan->packed) item += inner * (cut * (double)(tile / lanes) + 0.5 * segments) * packing_cost;
+  item += outputs * (double)scattered_segments(plan, &columns) * scattering_cost;
   if (!plan->in_place) {
-    // Each block reads all weights, and each step but the first the sums before it.
-    item += inner * outputs / (double)lanes * weight_cost + (steps - 1) * outputs * vectors * waiting_cost;
     const pf_frame *frame = &plan->frame;
     const double rows = (double)block->images * (double)(frame->image_pitch / frame->pitch);
     const double plane = rows * (double)pf_ceiling_divide(frame->pitch, lanes) * filling_cost + plane_cost;
-    item += (double)(plan->problem.channels * frame->y_taps.phases * frame->x_taps.phases) * plane;
+    item += (double)(p->channels * frame->y_taps.phases * frame->x_taps.phases) * plane;
+
+    // Each tile of outputs reads all columns of a step, each of columns all weights: from the nearest cache that they
+    // fit. Rows of a frame hold what several taps read.
+    const double steps = (double)pf_ceiling_divide(pf_maximum_of(p->channels, 1), plan->channel_step);
+    const double step_inner = (double)(plan->channel_step * taps_of(plan)), step_columns = step_inner * (double)tile;
+    const double frame_columns =
+        (double)(plan->channel_step * p->y.taps * frame->x_taps.phases) * (double)(tile + 2 * lanes);
+    const double near = plan->packed || step_columns < frame_columns ? step_columns : frame_columns;
+    const double far = cut * step_columns + (cut < (double)columns.all ? (double)frame_floats(plan) : 0);
+    const double weights = inner * outputs / (double)lanes, tiles = outputs / (double)plan->kernels->tile_rows;
+    item += vectors * inner * tiles * ((plan->packed ? 0 : direct_cost) + far_cost * excess(far, cache_budget));
+    item += weights * (double)columns.all * near_cost *
+            excess(near + step_inner * (double)plan->kernels->tile_rows, near_budget);
+    // Each block reads all weights, and each step but the first the sums before it.
+    item += weights * weight_cost + (steps - 1) * outputs * vectors * waiting_cost;
   }
   return item * (double)pf_ceiling_divide(block_count(plan) * plan->tile_parts, threads);
 }
@@ -111,6 +164,11 @@ static void consider(pf_correlation_plan *candidate, int64_t threads, double *le
   }
 }
 
+static bool is_large(const pf_correlation_plan *plan) {
+  const int64_t frame = frame_floats(plan), panel = plan->channel_step * taps_of(plan) * plan->kernels->tile_columns;
+  return frame > frame_budget || (!plan->in_place && plan->packed && frame + block_panels(plan) * panel > block_budget);
+}
+
 /// Tries blocks of `most` grid points or fewer: of whole images where several fit, else of rows, else of parts of one
 /// row; as large as they fit, and smaller ones that share out more evenly.
 static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t threads, double *least,
@@ -127,7 +185,7 @@ static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t t
       if (some == before || some == 1) continue;
       before = some;
       shape(&candidate, some, height, width);
-      if (frame_floats(&candidate) > 2 * frame_budget) continue;
+      if (is_large(&candidate)) continue;
       consider(&candidate, threads, least, best);
       tried += 1;
     }
@@ -138,7 +196,7 @@ static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t t
     if (rows == before) continue;
     before = rows;
     shape(&candidate, 1, rows, width);
-    if (frame_floats(&candidate) > frame_budget && rows > 1) continue;
+    if (is_large(&candidate) && rows > 1) continue;
     if (width > most && tried == 0) break;
     consider(&candidate, threads, least, best);
     tried += 1;
@@ -150,7 +208,7 @@ static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t t
     if (columns == before) continue;
     before = columns;
     shape(&candidate, 1, 1, columns);
-    if (frame_floats(&candidate) > frame_budget && columns > 2 * tile) continue;
+    if (is_large(&candidate) && columns > 2 * tile) continue;
     consider(&candidate, threads, least, best);
     tried += 1;
   }
@@ -165,7 +223,7 @@ static double joined_time(const pf_correlation_plan *plan, int64_t threads) {
   const double part = outputs * (double)pf_ceiling_divide(plan->tiles, parts) / (double)plan->tiles;
   const double vectors = (double)pf_ceiling_divide(plan->frame.most.columns, lanes);
   const double item = block_cost + inner * part * (vectors + near_weight_cost / (double)lanes) +
-                      inner * (double)(block_panels(plan) * (tile / lanes)) * packing_cost;
+                      inner * (double)(block_panels(plan) * (tile / lanes)) * joined_packing_cost;
   const double weights = outputs / (double)parts - outputs / (double)threads;
   const double points = (double)(p->images * p->y.grid * p->x.grid) * (double)parts / (double)threads;
   const double lines = weights * far_weight_line_cost + points * source_line_cost;
@@ -200,10 +258,6 @@ static void choose_joined(pf_correlation_plan *plan, int64_t threads) {
   }
 }
 
-static int64_t taps_of(const pf_correlation_plan *plan) {
-  return pf_maximum_of(plan->problem.y.taps * plan->problem.x.taps, 1);
-}
-
 /// Channels of a step of about `budget` of the inner dimension.
 static int64_t step_within(const pf_correlation_plan *plan, int64_t budget) {
   if (plan->inner <= budget + budget / 2) return plan->problem.channels;
@@ -212,15 +266,38 @@ static int64_t step_within(const pf_correlation_plan *plan, int64_t budget) {
 
 /// Chooses the blocks of a plan whose step is chosen; returns the cost.
 static double choose(pf_correlation_plan *plan, int64_t threads) {
-  const int64_t tile = plan->kernels->tile_columns, inner_step = pf_maximum_of(plan->channel_step * taps_of(plan), 1);
-  int64_t most = pf_maximum_of(2 * tile, pf_minimum_of(most_block_points, panel_budget / inner_step));
-  if (plan->in_place && plan->problem.y.grid * plan->problem.x.grid > most) most = pf_maximum_of(2 * tile, most / 2);
+  int64_t most = most_block_points;
+  if (plan->in_place) {
+    const int64_t tile = plan->kernels->tile_columns, inner_step = pf_maximum_of(plan->channel_step * taps_of(plan), 1);
+    most = pf_maximum_of(2 * tile, pf_minimum_of(most_block_points, panel_budget / inner_step));
+    if (plan->problem.y.grid * plan->problem.x.grid > most) most = pf_maximum_of(2 * tile, most / 2);
+  }
   pf_correlation_plan candidate = *plan;
   double least = -1;
-  if (!plan->in_place) choose_blocks(candidate, most_block_points, threads, &least, plan);
+  if (!plan->in_place) choose_blocks(candidate, most, threads, &least, plan);
   candidate.packed = plan->inner > 0;
   if (candidate.packed) choose_blocks(candidate, most, threads, &least, plan);
   return least;
+}
+
+/// Chooses the step, for a number of threads that no result depends on: what is summed at a time must follow from the
+/// shape alone.
+static void choose_step(pf_correlation_plan *plan) {
+  int64_t before = step_within(plan, inner_budgets[0]);
+  double least = -1;
+  plan->channel_step = before;
+  for (size_t i = 1; !plan->in_place && i < sizeof(inner_budgets) / sizeof(inner_budgets[0]); ++i) {
+    const int64_t step = step_within(plan, inner_budgets[i]);
+    if (step == before) continue;
+    pf_correlation_plan trial = *plan;
+    if (least < 0) least = choose(&trial, usual_threads);
+    trial = *plan;
+    trial.channel_step = before = step;
+    const double time = choose(&trial, usual_threads);
+    if (time >= least) continue;
+    least = time;
+    plan->channel_step = step;
+  }
 }
 
 /// Fills in what follows from the blocks.
@@ -280,18 +357,11 @@ pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlati
   }
 
   plan->tiles = pf_ceiling_divide(p->outputs, plan->kernels->tile_rows);
-  plan->channel_step = step_within(plan, plan->joined ? joined_inner_budget : inner_budget);
-  if (!plan->in_place) {
-    // What is summed at a time must follow from the shape alone.
-    pf_correlation_plan more = *plan, fewer = *plan;
-    fewer.channel_step = step_within(plan, least_inner_budget);
-    if (fewer.channel_step < more.channel_step && choose(&fewer, usual_threads) < choose(&more, usual_threads)) {
-      plan->channel_step = fewer.channel_step;
-    }
-  }
   if (plan->joined) {
+    plan->channel_step = step_within(plan, joined_inner_budget);
     choose_joined(plan, settings->threads);
   } else {
+    choose_step(plan);
     choose(plan, settings->threads);
   }
   finish(settings, plan);
@@ -316,7 +386,7 @@ bool pf_correlation_align(const pf_settings *settings, int64_t count, pf_correla
     plan->packed = plan->in_place || (packed && plan->inner > 0);
     plan->tile_parts = parts;
     shape(plan, block.images, block.rows, block.columns);
-    if (frame_floats(plan) > 2 * frame_budget && plan != leader) return false;
+    if (frame_floats(plan) > frame_budget && plan != leader) return false;
     finish(settings, plan);
     scratch = pf_maximum_of(scratch, plan->scratch_bytes);
     most_parts = pf_maximum_of(most_parts, plan->parts);
