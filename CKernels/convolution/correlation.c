@@ -1,5 +1,6 @@
 #include "convolution/correlation.h"
 
+#include "convolution/column_tiles.h"
 #include "convolution/correlation_planes.h"
 
 /// What all threads share.
@@ -15,12 +16,6 @@ typedef struct pf_correlation_run_state {
   const int64_t *panel_offsets;    // by k of a step
   char *scratch;                   // scratch_bytes a part
 } run_state;
-
-/// Of the plans that run together.
-typedef struct run_states {
-  int64_t count;
-  run_state state[pf_most_correlations];
-} run_states;
 
 /// What one thread holds.
 typedef struct scratch {
@@ -42,115 +37,6 @@ static scratch scratch_of(const run_state *state, int32_t part) {
   s.segments = (pf_segment *)end - plan->most_segments;
   s.tiles = (pf_column_tile *)s.segments - (plan->most_column_tiles + 1);
   return s;
-}
-
-/// Floats of a channel of the source, and of an image.
-static int64_t source_plane(const pf_correlation *p) { return p->y.source * p->x.source; }
-static int64_t source_image(const pf_correlation *p) { return p->groups * p->channels * source_plane(p); }
-
-/// Adds a run of a block's columns, the first of which is column `place` of all its tiles, cut at the bounds of these.
-static void add_segments(const pf_correlation_plan *plan, int64_t place, int64_t length, int64_t frame, int64_t result,
-                         int64_t *count, scratch *s) {
-  const int64_t tile = plan->kernels->tile_columns, step = plan->problem.result_x;
-  while (length > 0) {
-    const int64_t t = place / tile, column = place % tile;
-    const pf_segment next = {
-        .column = (int32_t)column,
-        .length = (int32_t)pf_minimum_of(length, tile - column),
-        .frame = frame,
-        .result = result,
-    };
-    pf_segment *last = s->segments + *count - 1;
-    if (s->tile_count == t + 1 && last->column + last->length == column && last->frame + last->length == frame &&
-        last->result + last->length * step == result) {
-      last->length += next.length;
-    } else {
-      while (s->tile_count <= t) s->tiles[s->tile_count++].first = *count;
-      s->segments[(*count)++] = next;
-    }
-    place += next.length;
-    length -= next.length;
-    frame += next.length;
-    result += next.length * step;
-  }
-}
-
-/// Neighbouring points of a plane of one image.
-typedef struct point_run {
-  int64_t image, first, length;
-} point_run;
-
-/// Points of a block in place, gaps between its rows included.
-static int64_t points_of(const pf_correlation_plan *plan, const pf_block *block) {
-  if (plan->joined) return block->columns;
-  return block->images * ((block->rows - 1) * plan->problem.x.source + block->columns);
-}
-
-/// The run that begins at point `done` of a block in place.
-static point_run run_of(const pf_correlation_plan *plan, const pf_block *block, int64_t done) {
-  const pf_correlation *p = &plan->problem;
-  if (!plan->joined) {
-    const int64_t span = points_of(plan, block) / block->images, within = done % span;
-    return (point_run){block->image + done / span, block->row * p->x.source + block->column + within, span - within};
-  }
-  // First the columns of each image that fill tiles, then what is left of each.
-  const int64_t plane = source_plane(p), rest = plane % plan->kernels->tile_columns, whole = plane - rest;
-  int64_t point = block->column + done;
-  const bool fills = point < p->images * whole;
-  if (!fills) point -= p->images * whole;
-  const int64_t span = fills ? whole : rest, within = point % span;
-  return (point_run){point / span, fills ? within : whole + within, span - within};
-}
-
-/// Where a run begins in the source, from the first image's plane on.
-static int64_t place_of(const pf_correlation *p, const point_run *run) {
-  return run->image * source_image(p) + run->first;
-}
-
-/// Cuts the block's rows into segments at the bounds of column tiles. A tile's columns are grid points of the frame,
-/// gaps included, or, packed, the points of the result one after another.
-static void find_tiles(const pf_correlation_plan *plan, const pf_block *block, scratch *s) {
-  const pf_correlation *p = &plan->problem;
-  int64_t segments = 0;
-  s->tile_count = 0;
-  if (plan->joined) {
-    const point_run first = run_of(plan, block, 0);
-    for (int64_t done = 0; done < block->columns;) {
-      const point_run run = run_of(plan, block, done);
-      const int64_t length = pf_minimum_of(run.length, block->columns - done);
-      add_segments(plan, done, length, place_of(p, &run) - place_of(p, &first),
-                   run.image * p->result_image + p->result_first + run.first, &segments, s);
-      done += length;
-    }
-  } else {
-    const int64_t image_pitch = plan->in_place ? source_image(p) : plan->frame.image_pitch;
-    const int64_t pitch = plan->in_place ? p->x.source : plan->frame.pitch;
-    for (int64_t i = 0; i < block->images; ++i) {
-      for (int64_t y = 0; y < block->rows; ++y) {
-        const int64_t grid = i * image_pitch + y * pitch;
-        const int64_t result = (block->image + i) * p->result_image + p->result_first +
-                               (block->row + y) * p->result_y + block->column * p->result_x;
-        const int64_t place = plan->packed ? (i * block->rows + y) * block->columns : grid;
-        add_segments(plan, place, block->columns, grid, result, &segments, s);
-      }
-    }
-  }
-  s->tiles[s->tile_count].first = segments;
-
-  const int64_t tile = plan->kernels->tile_columns;
-  float *panel = s->panels;
-  for (int64_t t = 0; t < s->tile_count; ++t) {
-    pf_column_tile *column_tile = s->tiles + t;
-    const pf_segment *first = s->segments + column_tile->first, *last = s->segments + column_tile[1].first - 1;
-    if (last < first) continue;
-    const int64_t end = last->column + last->length;
-    const bool whole = end == tile && last->frame - first->frame == last->column;
-    column_tile->straight = end == tile && last->result - first->result == last->column * plan->problem.result_x;
-    column_tile->thin = end <= plan->kernels->lanes;
-    column_tile->panel = plan->packed && !whole ? panel : NULL;
-    column_tile->frame = plan->packed ? first->frame : t * tile;
-    if (column_tile->panel != NULL) panel += plan->panel_floats;
-  }
 }
 
 /// An item of the run: a part of the tiles of a group of a block.
@@ -194,38 +80,14 @@ static void pack_weights(const run_state *state, int64_t group, int64_t tile, in
                            p->weight_output, state->weight_offsets + k, weight_of(state, group, tile, k), rows);
 }
 
-/// Packs the column tiles of a block that aren't whole.
-static void pack_tiles(const run_state *state, const scratch *s, const inner_step *step, const float *frame) {
-  const pf_correlation_plan *plan = state->plan;
-  const pf_correlation *p = &plan->problem;
-  const int64_t tile = plan->kernels->tile_columns, lanes = plan->kernels->lanes;
-  // The last channels of a source in place end too near to its end for whole vectors.
-  int64_t careful = 0;
-  if (plan->in_place) {
-    const pf_segment *last = s->segments + s->tiles[s->tile_count].first - 1;
-    const int64_t plane = source_plane(p), floats = p->images * source_image(p) - (frame - state->source);
-    const int64_t behind = floats - (step->channels - 1) * plane - last->frame - last->length;
-    if (behind < lanes - 1) careful = pf_minimum_of(step->inner, pf_ceiling_divide(lanes - 1 - behind, plane));
-  }
-  const int64_t *offsets = state->frame_offsets + step->k;
-  const int64_t most = step->inner - careful;
-  for (const pf_column_tile *t = s->tiles; t < s->tiles + s->tile_count; ++t) {
-    if (t->panel == NULL) continue;
-    const pf_segment *segments = s->segments + t->first;
-    const int64_t count = t[1].first - t->first;
-    plan->kernels->pack_columns(most, offsets, frame, segments, count, true, t->panel);
-    plan->kernels->pack_columns(careful, offsets + most, frame, segments, count, false, t->panel + most * tile);
-  }
-}
-
 enum { line_floats = 16 };
 
 /// The next line, or NULL behind the last.
 static const float *take_line(const pf_correlation_plan *plan, line_cursor *lines) {
   if (lines->left <= 0) {
-    if (lines->block == NULL || lines->done >= points_of(plan, lines->block)) return NULL;
-    const point_run run = run_of(plan, lines->block, lines->done);
-    const uintptr_t begin = (uintptr_t)(lines->channel + place_of(&plan->problem, &run));
+    if (lines->block == NULL || lines->done >= pf_block_points(plan, lines->block)) return NULL;
+    const pf_source_run run = pf_block_run(plan, lines->block, lines->done);
+    const uintptr_t begin = (uintptr_t)(lines->channel + pf_source_place(&plan->problem, &run));
     const uintptr_t before = begin % (line_floats * sizeof(float));
     lines->next = (const float *)(begin - before);
     lines->left = run.length + (int64_t)(before / sizeof(float));
@@ -246,11 +108,10 @@ static void run_step(const run_state *state, const scratch *s, const item *item,
   // What accumulates is added to the result once, as a whole.
   const bool in_result = p->result_x == 1 && (!state->accumulate || plan->inner <= plan->chain);
   const pf_tile_mode mode = step->k > 0 ? pf_tile_add : pf_tile_store;
-  const pf_scatter_mode scatter = state->accumulate ? pf_scatter_add : p->pad ? pf_scatter_pad : pf_scatter_store;
   const pf_activation activation = step->last ? state->activation : pf_activation_none;
   // Each segment may begin and end within a line.
   const int64_t most_lines =
-      lines.block == NULL ? 0 : points_of(plan, lines.block) / line_floats + s->tiles[s->tile_count].first;
+      lines.block == NULL ? 0 : pf_block_points(plan, lines.block) / line_floats + s->tiles[s->tile_count].first;
   for (int64_t i = tile_begin; i < tile_end; ++i) {
     const int64_t output = pf_piece_begin(p->outputs, i, plan->tiles);
     const int64_t rows = pf_piece_begin(p->outputs, i + 1, plan->tiles) - output;
@@ -273,7 +134,7 @@ static void run_step(const run_state *state, const scratch *s, const item *item,
       const int64_t count = columns[1].first - columns->first;
       if (count == 0) continue;
       const float *fetch = t < line_count ? take_line(plan, &lines) : NULL;
-      int64_t fetch_step = source_plane(p);
+      int64_t fetch_step = pf_source_plane(p);
       if (fetch == NULL) {
         fetch = next_weight;
         fetch_step = weight_fetch;
@@ -291,7 +152,7 @@ static void run_step(const run_state *state, const scratch *s, const item *item,
       kernel[columns->thin](step->inner, plan->chain, weight, from, offsets, fetch, fetch_step, bias, sums, tile, mode,
                             activation);
       if (step->last) {
-        kernels->scatter_tile(rows, sums, segments, count, result, p->result_plane, p->result_x, scatter);
+        kernels->scatter_tile(rows, sums, segments, count, result, p->result_plane, p->result_x, state->accumulate);
       }
     }
   }
@@ -326,7 +187,7 @@ static void fill_frame(const run_state *state, scratch *s, const item *item, con
     return;
   }
   pf_frame_fill(&plan->frame, plan->kernels, &item->block, step->channels,
-                state->source + (item->group * p->channels + step->first) * source_plane(p), source_image(p), zeroed,
+                state->source + (item->group * p->channels + step->first) * pf_source_plane(p), pf_source_image(p), zeroed,
                 s->frame);
   if (!zeroed) s->filled_channels = step->channels;
   s->filled = item->block;
@@ -336,7 +197,7 @@ static void fill_frame(const run_state *state, scratch *s, const item *item, con
 static void run_item(const run_state *state, scratch *s, const item *now, const item *next) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
-  const int64_t plane = source_plane(p), taps = p->y.taps * p->x.taps;
+  const int64_t plane = pf_source_plane(p), taps = p->y.taps * p->x.taps;
   const int64_t tile_begin = pf_piece_begin(plan->tiles, now->tile_part, plan->tile_parts);
   const int64_t tile_end = pf_piece_begin(plan->tiles, now->tile_part + 1, plan->tile_parts);
   for (int64_t first = 0; first == 0 || first < p->channels; first += plan->channel_step) {
@@ -352,9 +213,9 @@ static void run_item(const run_state *state, scratch *s, const item *now, const 
     const float *frame = s->frame;
     line_cursor lines = {0};
     if (plan->in_place) {
-      const point_run run = run_of(plan, &now->block, 0);
+      const pf_source_run run = pf_block_run(plan, &now->block, 0);
       const float *group = state->source + now->group * p->channels * plane;
-      frame = group + first * plane + place_of(p, &run);
+      frame = group + first * plane + pf_source_place(p, &run);
       lines.block = &now->block;
       lines.channel = group + (first + step.channels) * plane;
       if (step.last) {
@@ -364,39 +225,36 @@ static void run_item(const run_state *state, scratch *s, const item *now, const 
     } else {
       fill_frame(state, s, now, &step);
     }
-    if (plan->packed) pack_tiles(state, s, &step, frame);
+    if (plan->packed) {
+      pf_column_tiles_pack(plan, s->segments, s->tiles, s->tile_count, step.channels, step.inner,
+                           state->frame_offsets + step.k, state->source, frame);
+    }
     run_step(state, s, now, &step, frame, lines, tile_begin, tile_end);
   }
 }
 
 static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) {
-  const run_states *states = argument;
-  const pf_correlation_plan *plan = states->state->plan;
+  const run_state *state = argument;
+  const pf_correlation_plan *plan = state->plan;
   item now = {0}, next = item_of(plan, begin);
-  scratch s = scratch_of(states->state, part);
+  scratch s = scratch_of(state, part);
   for (int64_t index = begin; index < end; ++index) {
     const pf_block before = now.block;
     now = next;
     if (index + 1 < end) next = item_of(plan, index + 1);
     const bool moved = index == begin || before.image != now.block.image || !is_same_place(&before, &now.block);
-    for (int64_t i = 0; i < states->count; ++i) {
-      // Plans that take turns leave nothing to each other.
-      if (states->count > 1) s = scratch_of(states->state + i, part);
-      if (moved || states->count > 1) find_tiles(states->state[i].plan, &now.block, &s);
-      run_item(states->state + i, &s, &now, &next);
-    }
+    if (moved) s.tile_count = pf_column_tiles_find(plan, &now.block, s.segments, s.tiles, s.panels);
+    run_item(state, &s, &now, &next);
   }
 }
 
-/// Items: plans, in each the tiles of outputs of all groups.
+/// Items: groups, in each the tiles of outputs.
 static void pack_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   (void)part;
-  const run_states *states = argument;
+  const run_state *state = argument;
+  const pf_correlation_plan *plan = state->plan;
   for (int64_t item = begin; item < end; ++item) {
-    const run_state *state = states->state + item % states->count;
-    const pf_correlation_plan *plan = state->plan;
-    const int64_t group = item / states->count / plan->tiles, i = item / states->count % plan->tiles;
-    pack_weights(state, group, i, 0, plan->inner);
+    pack_weights(state, item / plan->tiles, item % plan->tiles, 0, plan->inner);
   }
 }
 
@@ -408,7 +266,7 @@ static void fill_offsets(const pf_correlation_plan *plan, int64_t *weight, int64
     for (int64_t i = 0; i < p->y.taps; ++i) {
       for (int64_t j = 0; j < p->x.taps; ++j, ++k) {
         weight[k] = p->weight_first + c * p->weight_channel + i * p->weight_y + j * p->weight_x;
-        frame[k] = plan->in_place ? channel * source_plane(p)
+        frame[k] = plan->in_place ? channel * pf_source_plane(p)
                                   : channel * plan->frame.channel_stride + pf_frame_offset(&plan->frame, i, j);
         panel[k] = k * plan->kernels->tile_columns;
       }
@@ -416,48 +274,36 @@ static void fill_offsets(const pf_correlation_plan *plan, int64_t *weight, int64
   }
 }
 
-void pf_correlation_run_aligned(int64_t count, const pf_correlation_plan *plans, const float *source,
-                                const float *weight, const float *bias, pf_activation activation, pf_writing writing,
-                                float *result, char *workspace) {
-  const pf_correlation_plan *first = plans;
-  const int64_t groups = first->problem.groups;
-  const int64_t items = first->blocks_images * first->blocks_y * first->blocks_x * groups * first->tile_parts;
-  if (items == 0) return;
-  run_states states = {.count = count};
-  char *next = workspace + first->parts * first->scratch_bytes;
-  for (int64_t i = 0; i < count; ++i) {
-    const pf_correlation_plan *plan = plans + i;
-    int64_t *weight_offsets = (int64_t *)next;
-    int64_t *frame_offsets = weight_offsets + plan->inner, *panel_offsets = frame_offsets + plan->inner;
-    fill_offsets(plan, weight_offsets, frame_offsets, panel_offsets);
-    states.state[i] = (run_state){
-        .plan = plan,
-        .source = source,
-        .weight = weight,
-        .bias = bias,
-        .activation = activation,
-        .accumulate = writing == pf_accumulate,
-        .result = result,
-        .packed_weight = (float *)(next + pf_aligned_bytes(3 * plan->inner * (int64_t)sizeof(int64_t))),
-        .weight_offsets = weight_offsets,
-        .frame_offsets = frame_offsets,
-        .panel_offsets = panel_offsets,
-        .scratch = workspace,
-    };
-    next += plan->shared_bytes;
-  }
-  if (!first->packs_late) {
-    const int64_t pack_items = count * first->tiles * groups;
-    pf_parallel_in((int32_t)pf_minimum_of(first->parts, pack_items), pack_items, pack_range, &states);
-  }
-  pf_parallel_in(first->parts, items, run_range, &states);
-}
-
 void pf_correlation_run(const pf_correlation_plan *plan, const float *source, const float *weight, const float *bias,
                         pf_activation activation, pf_writing writing, float *result, char *workspace) {
   if (plan->planes) {
     pf_correlation_planes_run(plan, source, weight, bias, activation, writing, result, workspace);
-  } else {
-    pf_correlation_run_aligned(1, plan, source, weight, bias, activation, writing, result, workspace);
+    return;
   }
+  const int64_t groups = plan->problem.groups;
+  const int64_t items = plan->blocks_images * plan->blocks_y * plan->blocks_x * groups * plan->tile_parts;
+  if (items == 0) return;
+  int64_t *weight_offsets = (int64_t *)(workspace + plan->parts * plan->scratch_bytes);
+  int64_t *frame_offsets = weight_offsets + plan->inner, *panel_offsets = frame_offsets + plan->inner;
+  const int64_t offset_bytes = pf_aligned_bytes(3 * plan->inner * (int64_t)sizeof(int64_t));
+  fill_offsets(plan, weight_offsets, frame_offsets, panel_offsets);
+  run_state state = {
+      .plan = plan,
+      .source = source,
+      .weight = weight,
+      .bias = bias,
+      .activation = activation,
+      .accumulate = writing == pf_accumulate,
+      .result = result,
+      .packed_weight = (float *)((char *)weight_offsets + offset_bytes),
+      .weight_offsets = weight_offsets,
+      .frame_offsets = frame_offsets,
+      .panel_offsets = panel_offsets,
+      .scratch = workspace,
+  };
+  if (!plan->packs_late) {
+    const int64_t tiles = plan->tiles * groups;
+    pf_parallel_in((int32_t)pf_minimum_of(plan->parts, tiles), tiles, pack_range, &state);
+  }
+  pf_parallel_in(plan->parts, items, run_range, &state);
 }

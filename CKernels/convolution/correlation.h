@@ -26,17 +26,7 @@ typedef struct pf_correlation {
   // result[n, g * outputs + o, y, x] = result[n * result_image + (g * outputs + o) * result_plane + result_first +
   //                                           y * result_y + x * result_x]
   int64_t result_image, result_plane, result_first, result_y, result_x;
-  bool pad;  // with result_x 2: behind an element that is overwritten is a zero, or what a plan run with it overwrites
 } pf_correlation;
-
-/// A column tile of a block.
-typedef struct pf_column_tile {
-  int64_t first;  // of its segments, which end where the next tile's begin
-  int64_t frame;  // where its columns begin, unless they are packed
-  float *panel;   // where they are packed, or NULL
-  bool straight;  // as wide as a tile, and its columns lie in the result as they do in it
-  bool thin;      // within a vector
-} pf_column_tile;
 
 /// How a correlation runs: chosen from its shape, the kernels and the thread count; no result depends on it.
 typedef struct pf_correlation_plan {
@@ -70,18 +60,6 @@ typedef struct pf_correlation_plan {
 
 /// Plans a correlation. pf_error_overflow when its workspace can't be addressed.
 pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlation *problem, pf_correlation_plan *plan);
-
-/// Gives plans whose results interleave the same blocks, so that they can run together; false, and plans that are of no
-/// use any more, if that can't be.
-bool pf_correlation_align(const pf_settings *settings, int64_t count, pf_correlation_plan *plans);
-
-enum { pf_most_correlations = 4 };
-
-/// Runs up to pf_most_correlations aligned plans block by block, so that what they share is in the caches. `workspace`
-/// is a block of parts * scratch_bytes, and shared_bytes for each of them. What accumulates has no activation.
-void pf_correlation_run_aligned(int64_t count, const pf_correlation_plan *plans, const float *source,
-                                const float *weight, const float *bias, pf_activation activation, pf_writing writing,
-                                float *result, char *workspace);
 
 /// Runs a plan. `workspace` is a block of plan->workspace_bytes.
 void pf_correlation_run(const pf_correlation_plan *plan, const float *source, const float *weight, const float *bias,

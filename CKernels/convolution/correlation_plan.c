@@ -1,4 +1,4 @@
-#include "convolution/correlation.h"
+#include "convolution/column_tiles.h"
 #include "convolution/correlation_planes.h"
 
 enum {
@@ -366,35 +366,4 @@ pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlati
   }
   finish(settings, plan);
   return pf_ok;
-}
-
-bool pf_correlation_align(const pf_settings *settings, int64_t count, pf_correlation_plan *plans) {
-  // The blocks of the one with most to do serve all.
-  const pf_correlation_plan *leader = plans;
-  for (int64_t i = 0; i < count; ++i) {
-    const pf_correlation *p = &plans[i].problem, *q = &plans[0].problem;
-    if (plans[i].planes || plans[i].joined || p->y.grid != q->y.grid || p->x.grid != q->x.grid) return false;
-    if (plans[i].inner > leader->inner) leader = plans + i;
-  }
-  const pf_block block = leader->frame.most;
-  const int64_t parts = leader->tile_parts;
-  const bool packed = leader->packed;
-  int64_t scratch = 0, most_parts = 1;
-  for (int64_t i = 0; i < count; ++i) {
-    pf_correlation_plan *plan = plans + i;
-    // What is read in place has no room behind it to read on.
-    plan->packed = plan->in_place || (packed && plan->inner > 0);
-    plan->tile_parts = parts;
-    shape(plan, block.images, block.rows, block.columns);
-    if (frame_floats(plan) > frame_budget && plan != leader) return false;
-    finish(settings, plan);
-    scratch = pf_maximum_of(scratch, plan->scratch_bytes);
-    most_parts = pf_maximum_of(most_parts, plan->parts);
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    plans[i].scratch_bytes = scratch;
-    plans[i].parts = (int32_t)most_parts;
-    plans[i].workspace_bytes = most_parts * scratch + plans[i].shared_bytes;
-  }
-  return true;
 }

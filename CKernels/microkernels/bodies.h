@@ -37,8 +37,10 @@ void PF_FILL(pf_kernels *kernels) {
   kernels->copy_rows = copy_rows;
   kernels->pack_columns = pack_columns;
   kernels->scatter_tile = scatter_tile;
+  kernels->scatter_pairs = scatter_pairs;
   kernels->scatter_rows = scatter_rows;
   kernels->pack_rows = pack_rows;
+  kernels->pack_taps = pack_taps;
   kernels->pack_lanes = pack_lanes;
   kernels->sum_lanes = sum_lanes;
   kernels->finish_gradient = finish_gradient;

@@ -167,86 +167,103 @@ static void pack_columns(int64_t inner, const int64_t *offsets, const float *fra
   }
 }
 
-// An element and what lies behind it, or before it, are the low, or the high, half of 64 bits: everything here is
-// little-endian.
-#define PF_SCATTER_PAIRS(n)                                                                                            \
-  typedef float floats_##n __attribute__((ext_vector_type(n), aligned(4)));                                            \
-  typedef uint32_t halves_##n __attribute__((ext_vector_type(n), aligned(4)));                                         \
-  typedef uint64_t pairs_##n __attribute__((ext_vector_type(n), aligned(4), may_alias));                               \
-                                                                                                                       \
-  /* Replaces the halves of n pairs from bit `shift` on, or adds to them. */                                           \
-  PF_INLINE void scatter_##n(const float *source, pairs_##n *pairs, const int32_t shift, const pf_scatter_mode mode) { \
-    floats_##n value = *(const floats_##n *)source;                                                                    \
-    if (mode == pf_scatter_add) value += (floats_##n)__builtin_convertvector(*pairs >> shift, halves_##n);             \
-    const pairs_##n placed = __builtin_convertvector((halves_##n)value, pairs_##n) << shift;                           \
-    *pairs = mode == pf_scatter_pad ? placed : (*pairs & UINT64_C(0xffffffff) << (32 - shift)) | placed;               \
-  }                                                                                                                    \
-                                                                                                                       \
-  /* More than n elements, 2n at most: n from either end, both read before either is written. */                       \
-  PF_INLINE void scatter_ends_##n(int64_t count, const float *source, float *address, const pf_scatter_mode mode) {    \
-    /* Without zeros of its own the last pair begins before its element: nothing behind it is touched. */              \
-    const int32_t shift = mode == pf_scatter_pad ? 0 : 32;                                                             \
-    pairs_##n *back = (pairs_##n *)(address + 2 * (count - n) - shift / 32), last = *back;                             \
-    scatter_##n(source + count - n, &last, shift, mode);                                                               \
-    scatter_##n(source, (pairs_##n *)address, 0, mode);                                                                \
-    *back = last;                                                                                                      \
+// n pairs of an element of either source, two vectors of 2n floats.
+#define PF_SCATTER_PAIRS(n, ...)                                                                                    \
+  typedef float single_##n __attribute__((ext_vector_type(n), aligned(4)));                                         \
+  typedef float pairs_##n __attribute__((ext_vector_type(2 * n), aligned(4)));                                      \
+                                                                                                                    \
+  /* What becomes of 2n floats at `address`. */                                                                      \
+  PF_INLINE void pair_##n(const float *even, const float *odd, const float *address, bool accumulate,               \
+                          pairs_##n *pairs) {                                                                       \
+    *pairs = __builtin_shufflevector(*(const single_##n *)even, *(const single_##n *)odd, __VA_ARGS__);             \
+    if (accumulate) *pairs += *(const pairs_##n *)address;                                                          \
+  }                                                                                                                 \
+                                                                                                                    \
+  /* n to 2n pairs: n from either end, both read before either is written. */                                       \
+  PF_INLINE void pair_ends_##n(int64_t count, const float *even, const float *odd, float *address,                  \
+                               bool accumulate) {                                                                   \
+    float *back = address + 2 * (count - n);                                                                        \
+    pairs_##n first, last;                                                                                          \
+    pair_##n(even, odd, address, accumulate, &first);                                                               \
+    pair_##n(even + count - n, odd + count - n, back, accumulate, &last);                                           \
+    *(pairs_##n *)address = first;                                                                                  \
+    *(pairs_##n *)back = last;                                                                                      \
+  }                                                                                                                 \
+                                                                                                                    \
+  PF_INLINE void pair_next_##n(const float *even, const float *odd, float *address, bool accumulate) {              \
+    pairs_##n pairs;                                                                                                \
+    pair_##n(even, odd, address, accumulate, &pairs);                                                               \
+    *(pairs_##n *)address = pairs;                                                                                  \
   }
 
-PF_SCATTER_PAIRS(4)
+PF_SCATTER_PAIRS(2, 0, 2, 1, 3)
+PF_SCATTER_PAIRS(4, 0, 4, 1, 5, 2, 6, 3, 7)
 #if PF_LANES >= 8
-PF_SCATTER_PAIRS(8)
+PF_SCATTER_PAIRS(8, 0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15)
 #endif
 #if PF_LANES >= 16
-PF_SCATTER_PAIRS(16)
+PF_SCATTER_PAIRS(16, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13,
+                 29, 14, 30, 15, 31)
 #endif
 #undef PF_SCATTER_PAIRS
 
-#define PF_SCATTER_JOIN(name, n) name##n
-#define PF_SCATTER_OF(name, n) PF_SCATTER_JOIN(name, n)
-
-/// Every second element of `address`. Rewrites what lies between them: nobody else may be writing there.
-PF_INLINE void scatter_alternate(int64_t count, const float *source, float *address, const pf_scatter_mode mode) {
-  for (; count > 2 * PF_LANES; count -= PF_LANES) {
-    PF_SCATTER_OF(scatter_, PF_LANES)(source, (PF_SCATTER_OF(pairs_, PF_LANES) *)address, 0, mode);
-    source += PF_LANES;
-    address += 2 * PF_LANES;
-  }
+PF_INLINE void scatter_pairs_of(int64_t count, const float *even, const float *odd, float *address, bool accumulate) {
 #if PF_LANES >= 16
-  if (count > 16) return scatter_ends_16(count, source, address, mode);
+  for (; count > 32; count -= 16, even += 16, odd += 16, address += 32) {
+    pair_next_16(even, odd, address, accumulate);
+  }
+  if (count >= 16) return pair_ends_16(count, even, odd, address, accumulate);
 #endif
 #if PF_LANES >= 8
-  if (count > 8) return scatter_ends_8(count, source, address, mode);
+  for (; count > 16; count -= 8, even += 8, odd += 8, address += 16) {
+    pair_next_8(even, odd, address, accumulate);
+  }
+  if (count >= 8) return pair_ends_8(count, even, odd, address, accumulate);
 #endif
-  if (count > 4) return scatter_ends_4(count, source, address, mode);
-  PF_SCALAR for (int64_t i = 0; i < count; ++i) {
-    address[2 * i] = mode == pf_scatter_add ? address[2 * i] + source[i] : source[i];
-    if (mode == pf_scatter_pad) address[2 * i + 1] = 0;
+  for (; count > 8; count -= 4, even += 4, odd += 4, address += 8) {
+    pair_next_4(even, odd, address, accumulate);
+  }
+  if (count >= 4) return pair_ends_4(count, even, odd, address, accumulate);
+  if (count >= 2) return pair_ends_2(count, even, odd, address, accumulate);
+  address[0] = accumulate ? address[0] + *even : *even;
+  address[1] = accumulate ? address[1] + *odd : *odd;
+}
+
+static void scatter_pairs(int64_t rows, const float *even, const float *odd, const pf_segment *segments,
+                          int64_t segment_count, float *result, int64_t result_stride, bool accumulate) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t s = 0; s < segment_count; ++s) {
+      const int64_t column = segments[s].column;
+      float *address = result + segments[s].result;
+      if (accumulate) {
+        scatter_pairs_of(segments[s].length, even + column, odd + column, address, true);
+      } else {
+        scatter_pairs_of(segments[s].length, even + column, odd + column, address, false);
+      }
+    }
+    even += tile_columns;
+    odd += tile_columns;
+    result += result_stride;
   }
 }
 
-PF_INLINE void scatter(int64_t count, const float *source, float *address, int64_t step, pf_scatter_mode mode) {
-  if (step == 1 && mode != pf_scatter_add) {
+PF_INLINE void scatter(int64_t count, const float *source, float *address, int64_t step, bool accumulate) {
+  if (step == 1 && !accumulate) {
     copy_contiguous(count, source, address);
   } else if (step == 1) {
     for (int64_t i = 0; i < count; ++i) address[i] += source[i];
-  } else if (step == 2 && mode == pf_scatter_add) {
-    scatter_alternate(count, source, address, pf_scatter_add);
-  } else if (step == 2 && mode == pf_scatter_pad) {
-    scatter_alternate(count, source, address, pf_scatter_pad);
-  } else if (step == 2) {
-    scatter_alternate(count, source, address, pf_scatter_store);
   } else {
     PF_SCALAR for (int64_t i = 0; i < count; ++i) {
-      address[i * step] = mode == pf_scatter_add ? address[i * step] + source[i] : source[i];
+      address[i * step] = accumulate ? address[i * step] + source[i] : source[i];
     }
   }
 }
 
 static void scatter_tile(int64_t rows, const float *tile, const pf_segment *segments, int64_t segment_count,
-                         float *result, int64_t result_stride, int64_t step, pf_scatter_mode mode) {
+                         float *result, int64_t result_stride, int64_t step, bool accumulate) {
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t s = 0; s < segment_count; ++s) {
-      scatter(segments[s].length, tile + segments[s].column, result + segments[s].result, step, mode);
+      scatter(segments[s].length, tile + segments[s].column, result + segments[s].result, step, accumulate);
     }
     tile += tile_columns;
     result += result_stride;
@@ -256,8 +273,7 @@ static void scatter_tile(int64_t rows, const float *tile, const pf_segment *segm
 static void scatter_rows(int64_t rows, int64_t count, const float *source, int64_t source_pitch, float *result,
                          int64_t result_pitch, int64_t step, bool accumulate) {
   for (int64_t r = 0; r < rows; ++r) {
-    scatter(count, source + r * source_pitch, result + r * result_pitch, step,
-            accumulate ? pf_scatter_add : pf_scatter_store);
+    scatter(count, source + r * source_pitch, result + r * result_pitch, step, accumulate);
   }
 }
 
@@ -319,5 +335,47 @@ static void pack_rows(int64_t inner, int64_t rows, const float *matrix, int64_t 
       for (int64_t r = 0; r < rows; ++r) result[r] = column[r * row_stride];
     }
     k += run;
+  }
+}
+
+static void pack_taps(int64_t channels, int64_t rows, int64_t taps, const float *weight, int64_t channel_stride,
+                      const float *end, const pf_tap_place *places, float *const *packed) {
+  enum { blocks = (PF_TILE_ROWS + PF_LANES - 1) / PF_LANES };
+  for (int64_t c = 0; c < channels; ++c) {
+    const float *first = weight + c * channel_stride;
+    if (taps == 1) {
+      // Few stores in whole vectors would keep the loads behind them waiting, where channels lie whole pages apart.
+      copy_contiguous(rows, first, packed[places->phase] + c * rows);
+      continue;
+    }
+    for (int64_t tap = 0; tap < taps; tap += PF_LANES) {
+      vector x[blocks][PF_LANES];
+      const bool readable = end - first - tap >= (rows - 1) * taps + PF_LANES;
+      PF_UNROLL for (int32_t b = 0; b < blocks; ++b) {
+        PF_UNROLL for (int32_t r = 0; r < PF_LANES; ++r) {
+          const float *row = first + (b * PF_LANES + r < rows ? b * PF_LANES + r : 0) * taps + tap;
+          x[b][r] = readable ? load(row) : load_first(taps - tap, row);
+        }
+        transpose(x[b]);
+      }
+      PF_UNROLL for (int32_t t = 0; t < PF_LANES; ++t) {
+        if (tap + t >= taps) break;
+        const pf_tap_place *place = places + tap + t;
+        if (place->phase < 0) continue;
+        const int64_t k = c * place->taps + place->index;
+        float *result = packed[place->phase] + k * rows;
+        PF_UNROLL for (int32_t b = 0; b < blocks; ++b) {
+          const int64_t left = rows - b * PF_LANES, room = left + (channels * place->taps - k - 1) * rows;
+          if (left > 0 && room >= PF_LANES) {
+            // What is written behind the rows is overwritten by the next ones.
+            store(result + b * PF_LANES, x[b][t]);
+          } else if (left > 0) {
+            float last[PF_LANES];
+            store(last, x[b][t]);
+            copy_first(left, last, result + b * PF_LANES);
+          }
+        }
+      }
+    }
   }
 }

@@ -20,13 +20,6 @@ typedef enum pf_tile_mode : int32_t {
   pf_tile_add = 1,    // each chain's sum is added to result
 } pf_tile_mode;
 
-/// What scattering does with the elements of its result.
-typedef enum pf_scatter_mode : int32_t {
-  pf_scatter_store = 0,
-  pf_scatter_add = 1,
-  pf_scatter_pad = 2,  // stores, and a zero behind each
-} pf_scatter_mode;
-
 enum {
   pf_most_chain = 128,  // products that are added up one after another
   pf_most_tile_rows = 14,
@@ -108,6 +101,11 @@ typedef struct pf_row_copy {
   pf_row_phase phases[pf_most_row_phases];
 } pf_row_copy;
 
+/// Which of a phase's `taps` a tap of a kernel is; none of any if the phase is -1.
+typedef struct pf_tap_place {
+  int64_t phase, index, taps;
+} pf_tap_place;
+
 /// 1 to pf_most_run_taps taps of a column of a kernel, one row of the plane kernel's tile apart.
 typedef struct pf_tap_run {
   int64_t offset;  // of the first tap
@@ -150,9 +148,13 @@ typedef struct pf_kernels {
                        int64_t count, bool slack, float *panel);
 
   /// result[r * result_stride + s.result + i * step] = (or +=) tile[r * tile_columns + s.column + i] for each row r and
-  /// segment s. pf_scatter_pad only with step 2.
+  /// segment s.
   void (*scatter_tile)(int64_t rows, const float *tile, const pf_segment *segments, int64_t segment_count,
-                       float *result, int64_t result_stride, int64_t step, pf_scatter_mode mode);
+                       float *result, int64_t result_stride, int64_t step, bool accumulate);
+
+  /// The same with a step of 2 for two tiles, whose elements alternate in the result.
+  void (*scatter_pairs)(int64_t rows, const float *even, const float *odd, const pf_segment *segments,
+                        int64_t segment_count, float *result, int64_t result_stride, bool accumulate);
 
   /// result[r * result_pitch + i * step] = (or +=) source[r * source_pitch + i] for r < rows and i < count.
   void (*scatter_rows)(int64_t rows, int64_t count, const float *source, int64_t source_pitch, float *result,
@@ -162,6 +164,12 @@ typedef struct pf_kernels {
   /// stride of 1 and runs of neighbouring offsets are fast. The last offset is the largest.
   void (*pack_rows)(int64_t inner, int64_t rows, const float *matrix, int64_t row_stride, const int64_t *offsets,
                     float *packed, int64_t packed_stride);
+
+  /// Packs the weights of all phases of a strided kernel: for each channel c, tap t and row r
+  ///   packed[p.phase][(c * p.taps + p.index) * rows + r] = weight[c * channel_stride + r * taps + t], p = places[t],
+  /// Nothing is read from `end` on.
+  void (*pack_taps)(int64_t channels, int64_t rows, int64_t taps, const float *weight, int64_t channel_stride,
+                    const float *end, const pf_tap_place *places, float *const *packed);
 
   /// Packs up to pf_most_outer_lanes rows for tiles of `width` lanes, one of outer_lanes, tile_stride floats apart:
   /// packed[r / width * tile_stride + k * width + r % width] = source[offsets[r] + k] for k < count and r < rows. The
