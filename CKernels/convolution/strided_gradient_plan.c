@@ -241,7 +241,8 @@ bool pf_strided_prepare(const pf_settings *settings, const pf_convolution2d *pro
   strided->phases_x = axis_phases(p->input_width, shape->output_width, stride_x, p->dilation_width, p->padding_left,
                                   p->kernel_width, strided->x, x);
   strided->shifts = y->taps * x->taps;
-  if (strided->shifts == 0) return false;
+  // Far dilated taps have shifts between them that no phase reads.
+  if (strided->shifts == 0 || y->taps > p->kernel_height || x->taps > p->kernel_width) return false;
   strided->phases = strided->phases_y * strided->phases_x;
   for (int64_t i = 0; i < strided->phases; ++i) {
     const int64_t taps = pf_strided_taps(strided, i / strided->phases_x, i % strided->phases_x);
