@@ -96,7 +96,9 @@ int64_t pf_column_tiles_find(const pf_correlation_plan *plan, const pf_block *bl
     if (last < first) continue;
     const int64_t end = last->column + last->length;
     const bool whole = end == columns && last->frame - first->frame == last->column;
-    tile->straight = end == columns && last->result - first->result == last->column * plan->problem.result_x;
+    // Without gaps between its segments: those of a frame may be as wide as others in the result.
+    tile->straight = end == columns && (plan->packed || first == last) &&
+                     last->result - first->result == last->column * plan->problem.result_x;
     tile->thin = end <= plan->kernels->lanes;
     tile->panel = plan->packed && !whole ? panels : NULL;
     tile->frame = plan->packed ? first->frame : t * columns;

@@ -234,6 +234,19 @@ static void draw_kernel_over_image(ref_random *r, ref_convolution *p) {
   p->padding_left = between(r, 1, 3), p->padding_right = between(r, 2, 3);
 }
 
+/// Output planes twice as wide as the image: what lies between two of its rows in a frame of the output gradient is as
+/// wide as the rows of the other phases between them in the input gradient.
+static void draw_wide_gaps(ref_random *r, ref_convolution *p) {
+  set_channels(p, 1, between(r, 1, 17), between(r, 1, 17));
+  set_kernel(p, between(r, 2, 5), between(r, 1, 3));
+  set_image(p, between(r, 4, 20), between(r, 1, 9));
+  set_stride(p, 2, 1);
+  set_dilation(p, 1, between(r, 1, 2));
+  p->padding_top = between(r, 0, 3), p->padding_bottom = between(r, 0, 3);
+  const int64_t padding = p->input_width + p->dilation_width * (p->kernel_width - 1);
+  p->padding_left = between(r, 0, padding), p->padding_right = padding - p->padding_left;
+}
+
 static void draw_padding_over_kernel(ref_random *r, ref_convolution *p) {
   set_channels(p, 1, between(r, 1, 17), between(r, 1, 17));
   set_image(p, between(r, 1, 9), between(r, 1, 18));
@@ -374,9 +387,9 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_pointwise, 0}, {draw_deep_pointwise, 6000000}, {draw_strided_pointwise, 0}, {draw_depthwise, 0},
       {draw_depthwise, 0}, {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000},
       {draw_same_depthwise, 1500000}, {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0},
-      {draw_one_column, 0}, {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000},
-      {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0}, {draw_stride_over_kernel, 0},
-      {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}, {draw_many_filters_and_pixels, 25000000},
+      {draw_one_column, 0}, {draw_one_column, 0}, {draw_wide_one_dimensional, 600000},
+      {draw_wide_one_dimensional, 1500000}, {draw_first_layer, 0}, {draw_kernel_over_image, 0},
+      {draw_padding_over_kernel, 0}, {draw_wide_gaps, 0}, {draw_stride_over_kernel, 0}, {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}, {draw_many_filters_and_pixels, 25000000},
       {draw_many_filters_and_pixels, 25000000}};
   static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000},
                       large = {draw_large, 30000000};
