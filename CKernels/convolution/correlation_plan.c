@@ -25,10 +25,6 @@ static const int64_t inner_budgets[] = {512, 256, 192};
 static const double near_weight_cost = 0.5, far_weight_line_cost = 64, source_line_cost = 24,
                     joined_packing_cost = 1.5;
 
-static int64_t balanced(int64_t extent, int64_t most) {
-  return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
-}
-
 static int64_t frame_floats(const pf_correlation_plan *plan) {
   return plan->in_place ? 0 : plan->channel_step * plan->frame.channel_stride;
 }
@@ -83,8 +79,6 @@ typedef struct column_tiles {
   int64_t all, cut, segments;
 } column_tiles;
 
-static int64_t greatest_common_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_common_divisor(b, a % b); }
-
 static column_tiles column_tiles_of(const pf_correlation_plan *plan) {
   const pf_block *block = &plan->frame.most;
   const int64_t tile = plan->kernels->tile_columns, all = pf_ceiling_divide(block_points(plan), tile);
@@ -92,7 +86,7 @@ static column_tiles column_tiles_of(const pf_correlation_plan *plan) {
   const int64_t runs = joined ? block->images : block->images * block->rows;
   const int64_t run = joined ? block->rows * block->columns : block->columns;
   // Packed, some runs end where a tile does.
-  const int64_t ends = plan->packed ? runs - runs * greatest_common_divisor(run, tile) / tile : runs;
+  const int64_t ends = plan->packed ? runs - runs * pf_greatest_common_divisor(run, tile) / tile : runs;
   const int64_t cut = pf_minimum_of(all, ends);
   return (column_tiles){.all = all, .cut = cut, .segments = ends == 0 ? 0 : cut + ends - 1};
 }
@@ -261,7 +255,7 @@ static void choose_joined(pf_correlation_plan *plan, int64_t threads) {
 /// Channels of a step of about `budget` of the inner dimension.
 static int64_t step_within(const pf_correlation_plan *plan, int64_t budget) {
   if (plan->inner <= budget + budget / 2) return plan->problem.channels;
-  return balanced(plan->problem.channels, pf_maximum_of(budget / taps_of(plan), 1));
+  return pf_balanced(plan->problem.channels, pf_maximum_of(budget / taps_of(plan), 1));
 }
 
 /// Chooses the blocks of a plan whose step is chosen; returns the cost.
@@ -306,7 +300,7 @@ static void finish(const pf_settings *settings, pf_correlation_plan *plan) {
   const int64_t tile = plan->kernels->tile_columns;
   const int64_t inner_step = pf_maximum_of(plan->channel_step * p->y.taps * p->x.taps, 1);
   // What is read in place is summed so fast that another end of a chain, which goes to the result, would show.
-  plan->chain = balanced(inner_step, pf_longest_chain(settings, plan->inner, plan->in_place ? pf_most_chain : 32));
+  plan->chain = pf_balanced(inner_step, pf_longest_chain(settings, plan->inner, plan->in_place ? pf_most_chain : 32));
   plan->most_column_tiles = pf_ceiling_divide(block_points(plan), tile);
   plan->most_segments = plan->most_column_tiles + block_runs(plan);
   const double operations = 2.0 * (double)plan->inner * (double)p->outputs * (double)block_points(plan);

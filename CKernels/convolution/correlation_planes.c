@@ -7,10 +7,6 @@ enum {
   planes_budget = 8 << 10,   // floats of a block's frame: a first-level cache's worth
 };
 
-static int64_t balanced(int64_t extent, int64_t most) {
-  return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
-}
-
 /// The distance in rows of a frame between neighbouring tap rows of a phase; 0 where no phase has two.
 static int64_t tap_distance(const pf_frame *frame) {
   const int64_t period = frame->y_taps.phases;
@@ -34,7 +30,7 @@ void pf_correlation_planes_prepare(const pf_settings *settings, pf_correlation_p
   pf_frame *frame = &plan->frame;
   const int64_t lanes = plan->kernels->lanes, width = frame->x.grid, height = frame->y.grid;
   plan->row_step = shared_step(frame);
-  plan->chain = balanced(plan->inner, pf_longest_chain(settings, plan->inner, 32));
+  plan->chain = pf_balanced(plan->inner, pf_longest_chain(settings, plan->inner, 32));
 
   int64_t columns = width;
   pf_frame_shape(frame, 1, 1, columns, lanes);
@@ -47,7 +43,7 @@ void pf_correlation_planes_prepare(const pf_settings *settings, pf_correlation_p
   const int64_t fewest = 2 * pf_most_plane_rows * pf_maximum_of(plan->row_step, 1);
   const int64_t row = p->channels * frame->y_taps.phases * frame->x_taps.phases * frame->pitch;
   const int64_t rows = pf_maximum_of(fewest, 1 + (planes_budget - single) / row);
-  pf_frame_shape(frame, 1, balanced(height, pf_minimum_of(rows, height)), columns, lanes);
+  pf_frame_shape(frame, 1, pf_balanced(height, pf_minimum_of(rows, height)), columns, lanes);
 
   plan->blocks_images = p->images;
   plan->blocks_y = pf_ceiling_divide(height, frame->most.rows);

@@ -29,10 +29,6 @@ static lane_costs costs_of(int64_t lanes) {
 // them by; and the rows that it needs for its sums not to wait for each other.
 static const double direct_row = 25, direct_lane = 0.85, direct_spread = 4, direct_rows = 4;
 
-static int64_t balanced(int64_t extent, int64_t most) {
-  return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
-}
-
 /// The taps of a phase, and which weight tap its first one is; they are `*step` weight taps apart.
 static pf_axis phase_of(const pf_depthwise_axis *axis, bool turned, int64_t phase, int64_t *first, int64_t *step) {
   if (turned) {
@@ -104,13 +100,13 @@ bool pf_depthwise_prepare(const pf_kernels *kernels, const pf_convolution2d *pro
   const pf_depthwise_axis *y = &plan->y, *x = &plan->x;
   const double budget = pass == pf_pass_weight_gradient ? gradient_budget : tile_budget;
   const double pixels = budget / (double)(lanes * plan->planes);
-  plan->columns = balanced(x->grid, pf_maximum_of(most_columns / x->phases, 1));
+  plan->columns = pf_balanced(x->grid, pf_maximum_of(most_columns / x->phases, 1));
   plan->pitch = (plan->columns - 1) * x->step + x->most - x->least + 1;
   const double affordable = pixels / (double)plan->pitch;
   // Blocks of one row may be somewhat larger: there are no others.
   if (affordable < (double)source_rows_of(y, 1) / 4) return false;
   const double rows = (affordable - (double)(y->most - y->least + 1)) / (double)y->step + 1;
-  plan->rows = balanced(y->grid, (int64_t)(rows < 1 ? 1 : rows < (double)y->grid ? rows : (double)y->grid));
+  plan->rows = pf_balanced(y->grid, (int64_t)(rows < 1 ? 1 : rows < (double)y->grid ? rows : (double)y->grid));
   plan->blocks_y = pf_ceiling_divide(y->grid, plan->rows);
   plan->blocks_x = pf_ceiling_divide(x->grid, plan->columns);
   plan->source_rows = source_rows_of(y, plan->rows);
@@ -119,7 +115,7 @@ bool pf_depthwise_prepare(const pf_kernels *kernels, const pf_convolution2d *pro
   const int64_t result_rows = pf_minimum_of(plan->rows * y->phases, y->result);
   plan->staged_rows = result_rows;
   if (pass != pf_pass_weight_gradient) {
-    plan->staged_rows = balanced(result_rows, pf_maximum_of(staged_pixels / columns, 1));
+    plan->staged_rows = pf_balanced(result_rows, pf_maximum_of(staged_pixels / columns, 1));
   }
   // Behind the last pixel a vector's length of them is read.
   plan->staged = (plan->staged_rows * columns + lanes) * lanes;
@@ -193,8 +189,8 @@ void pf_depthwise_prepare_parts(const pf_settings *settings, pf_depthwise_plan *
     const int64_t wanted = pf_ceiling_divide(weight_gradient_items, plan->channel_blocks);
     plan->slices = pf_minimum_of(blocks, wanted);
     const int64_t longest = pf_longest_chain(settings, plan->images * plan->y.result * plan->x.result, 32);
-    plan->chain_columns = balanced(plan->columns, longest);
-    plan->chain_rows = plan->columns > longest ? 1 : balanced(plan->rows, longest / plan->columns);
+    plan->chain_columns = pf_balanced(plan->columns, longest);
+    plan->chain_rows = plan->columns > longest ? 1 : pf_balanced(plan->rows, longest / plan->columns);
     items = plan->slices * plan->channel_blocks;
     operations *= (double)blocks / (double)pf_maximum_of(plan->slices, 1);
     sums = pf_round_up(plan->multiplier * plan->taps, lanes) * lanes;  // read by whole squares

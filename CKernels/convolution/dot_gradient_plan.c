@@ -9,10 +9,6 @@ enum {
   slice_budget = 2 << 20,           // floats of all slices' sums
 };
 
-static int64_t balanced(int64_t extent, int64_t most) {
-  return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
-}
-
 /// At most `points` of the grid make a block, and no more than a lane adds up in a chain.
 static void shape_blocks(pf_dot_plan *plan, int64_t points) {
   pf_frame *frame = &plan->frame;
@@ -20,14 +16,14 @@ static void shape_blocks(pf_dot_plan *plan, int64_t points) {
   points = pf_minimum_of(points, pf_most_chain * lanes);
   const int64_t batch = pf_maximum_of(plan->problem.batch, 1);
   if (width > points) {
-    pf_frame_shape(frame, 1, 1, pf_round_up(balanced(width, points), lanes), lanes);
+    pf_frame_shape(frame, 1, 1, pf_round_up(pf_balanced(width, points), lanes), lanes);
   } else {
     pf_frame_shape(frame, 2, height, width, lanes);
     const int64_t images = points / frame->image_pitch;
     if (images > 1) {
-      pf_frame_shape(frame, balanced(batch, images), height, width, lanes);
+      pf_frame_shape(frame, pf_balanced(batch, images), height, width, lanes);
     } else {
-      pf_frame_shape(frame, 1, balanced(height, points / frame->pitch), width, lanes);
+      pf_frame_shape(frame, 1, pf_balanced(height, points / frame->pitch), width, lanes);
     }
   }
   plan->blocks_images = pf_ceiling_divide(plan->problem.batch, frame->most.images);
@@ -42,7 +38,7 @@ static void shape_shifts(pf_dot_plan *plan) {
   const int64_t period = frame->y_taps.phases;
   if (frame->y.taps <= period) return;
   const int64_t rows = pf_ceiling_divide(frame->y.taps, period);
-  const int64_t shifts = balanced(rows, plan->kernels->dot_rows);
+  const int64_t shifts = pf_balanced(rows, plan->kernels->dot_rows);
   const int64_t shift = frame->y.tap_step * period / frame->y.step * frame->pitch;
   // What the moves add to a dot product's length must not eat up what they save.
   if (2 * shift * (shifts - 1) > pf_frame_span(frame, &frame->most)) return;
@@ -82,7 +78,7 @@ pf_status pf_dot_prepare(const pf_settings *settings, const pf_convolution2d *pr
   plan->slices = pf_minimum_of(plan->blocks, pf_maximum_of(1, pf_minimum_of(most_slices, affordable)));
   if (plan->inner == 0) plan->slices = 0;
   plan->channels =
-      balanced(shape->group_input_channels, frame_budget / pf_maximum_of(frame->channel_stride, 1));
+      pf_balanced(shape->group_input_channels, frame_budget / pf_maximum_of(frame->channel_stride, 1));
   const pf_block *most = &frame->most;
   const int64_t stored = pf_maximum_of(most->images * frame->image_pitch, most->rows * frame->pitch);
   plan->row_stride = pf_round_up(stored + (plan->shifts > 0 ? 2 * plan->lead + plan->kernels->lanes : 0), 16);

@@ -38,13 +38,11 @@ static int64_t phase_extent(const pf_axis *axis, int64_t phase) {
   return remainder < axis->source ? pf_ceiling_divide(axis->source - remainder, axis->step) : 0;
 }
 
-static int64_t greatest_common_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_common_divisor(b, a % b); }
-
 static pf_axis_taps analyse(const pf_axis *axis) {
   pf_axis_taps taps = {0};
   if (axis->taps == 0) return taps;
   const int64_t stride = axis->tap_step < 0 ? -axis->tap_step : axis->tap_step;
-  taps.phases = pf_minimum_of(axis->taps, axis->step / greatest_common_divisor(axis->step, stride));
+  taps.phases = pf_minimum_of(axis->taps, axis->step / pf_greatest_common_divisor(axis->step, stride));
   const int64_t front = shift_of(axis, 0), back = shift_of(axis, axis->taps - 1);
   taps.least = pf_minimum_of(front, back);
   taps.most = pf_maximum_of(front, back);

@@ -180,8 +180,7 @@ static int64_t axis_phases(int64_t input, int64_t output, int64_t stride, int64_
 /// Products that are added up one after another, of a phase with so many taps.
 static int64_t chain_of(const pf_settings *settings, const pf_correlation_plan *plan, int64_t taps) {
   const int64_t longest = pf_longest_chain(settings, plan->problem.channels * taps, plan->in_place ? pf_most_chain : 32);
-  const int64_t products = pf_maximum_of(plan->channel_step * taps, 1);
-  return pf_ceiling_divide(products, pf_ceiling_divide(products, longest));
+  return pf_balanced(plan->channel_step * taps, longest);
 }
 
 /// Fills in the chains, the bytes and the parts.

@@ -13,10 +13,6 @@ enum {
   copied_slice_budget = 5 << 18,  // where the input is copied: fewer slices have threads copy the same
 };
 
-static int64_t balanced(int64_t extent, int64_t most) {
-  return pf_ceiling_divide(extent, pf_ceiling_divide(extent, pf_maximum_of(most, 1)));
-}
-
 static int64_t power_of_two_up_to(int64_t most) {
   int64_t power = 1;
   while (2 * power <= most) power *= 2;
@@ -74,10 +70,10 @@ static void shape_blocks(const pf_settings *settings, pf_gradient_plan *plan) {
     const int64_t even = pf_ceiling_divide(width, blocks * pieces), lines = pf_round_up(even, cache_line);
     chain->columns = width % lines == 0 ? lines : even;
   } else if (width * height > longest) {
-    chain->rows = balanced(height, longest / width);
+    chain->rows = pf_balanced(height, longest / width);
   } else {
     chain->rows = height;
-    chain->images = balanced(batch, longest / (width * height));
+    chain->images = pf_balanced(batch, longest / (width * height));
   }
   plan->chains_x = pf_ceiling_divide(width, chain->columns);
   plan->chains_y = pf_ceiling_divide(height, chain->rows);
@@ -85,16 +81,16 @@ static void shape_blocks(const pf_settings *settings, pf_gradient_plan *plan) {
   const int64_t affordable = pf_maximum_of(1, block_points / (chain->images * chain->rows * chain->columns));
   *most = *chain;
   if (plan->chains_x > affordable) {
-    most->columns = chain->columns * balanced(plan->chains_x, affordable);
+    most->columns = chain->columns * pf_balanced(plan->chains_x, affordable);
   } else {
     most->columns = width;
     if (plan->chains_x * plan->chains_y > affordable) {
-      most->rows = pf_minimum_of(height, chain->rows * balanced(plan->chains_y, affordable / plan->chains_x));
+      most->rows = pf_minimum_of(height, chain->rows * pf_balanced(plan->chains_y, affordable / plan->chains_x));
     } else {
       const int64_t images = pf_ceiling_divide(batch, chain->images);
       most->rows = height;
       most->images = pf_minimum_of(
-          batch, chain->images * balanced(images, affordable / (plan->chains_x * plan->chains_y)));
+          batch, chain->images * pf_balanced(images, affordable / (plan->chains_x * plan->chains_y)));
     }
   }
   plan->blocks_x = pf_ceiling_divide(width, most->columns);
@@ -163,7 +159,7 @@ pf_status pf_gradient_prepare(const pf_settings *settings, const pf_convolution2
 
   const int64_t narrowest = kernels->outer_lanes[0], widest = kernels->outer_lanes[kernels->outer_widths - 1];
   const int64_t affordable = frame_budget / pf_maximum_of(frame->channel_stride, 1);
-  plan->channels = plan->in_place ? group_channels : balanced(group_channels, affordable);
+  plan->channels = plan->in_place ? group_channels : pf_balanced(group_channels, affordable);
   const int64_t points = plan->most.images * plan->most.rows * plan->most.columns;
   const int64_t panel = pf_minimum_of(panel_budget, points * pf_round_up(group_filters, narrowest));
   plan->panel_floats = pf_maximum_of(panel, points * widest);

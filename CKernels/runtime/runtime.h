@@ -45,6 +45,15 @@ static inline int64_t pf_maximum_of(int64_t a, int64_t b) { return a > b ? a : b
 static inline int64_t pf_ceiling_divide(int64_t a, int64_t b) { return a / b + (a % b != 0); }  // a + b may overflow
 static inline int64_t pf_round_up(int64_t a, int64_t b) { return pf_ceiling_divide(a, b) * b; }
 
+/// The longest of as few even pieces as parts of at most `most` take.
+static inline int64_t pf_balanced(int64_t extent, int64_t most) {
+  return extent == 0 ? 0 : pf_ceiling_divide(extent, pf_ceiling_divide(extent, most < 1 ? 1 : most));
+}
+
+static inline int64_t pf_greatest_common_divisor(int64_t a, int64_t b) {
+  return b == 0 ? a : pf_greatest_common_divisor(b, a % b);
+}
+
 // MARK: Settings of a call
 
 typedef struct pf_settings {
