@@ -8,8 +8,7 @@
 //
 // Of a group of chains the input is packed first, as many channels as stay in a cache; then filter after filter the
 // output gradient is transposed in registers, a vector's length of points at a time, and multiplied with all of the
-// filter's elements. A chain's copy of a channel holds all rows and columns that any tap reads, so a tap is an offset in
-// it.
+// filter's elements. A chain's copy of a channel holds all rows and columns that any tap reads: a tap is an offset.
 
 #include "convolution/chain_gradient.h"
 

@@ -187,8 +187,8 @@ static void fill_frame(const run_state *state, scratch *s, const item *item, con
     return;
   }
   pf_frame_fill(&plan->frame, plan->kernels, &item->block, step->channels,
-                state->source + (item->group * p->channels + step->first) * pf_source_plane(p), pf_source_image(p), zeroed,
-                s->frame);
+                state->source + (item->group * p->channels + step->first) * pf_source_plane(p), pf_source_image(p),
+                zeroed, s->frame);
   if (!zeroed) s->filled_channels = step->channels;
   s->filled = item->block;
   s->filled_group = item->group;

@@ -2,14 +2,15 @@
 //
 //   result[n, o, y, x] = bias[o] + sum over c, i, j of weight(o, c, i, j) * source[n, g(o) + c, tap (i, j) of (y, x)]
 //
-// or an activation of this,
-// in an order that is the same for every element, whatever block, tile or thread it falls to. It is c, i, j, but for
-// few result channels a group, which run as correlation_planes.h says. Otherwise weights are packed once into row
-// panels; each block of the grid is copied into a frame, unless its source can be read in place, and register tiles of
-// result channels x grid points run over it: on the frame, gaps included, or on points of the result alone, whose
-// columns are packed where they lie apart in the frame. Blocks in place whose result is contiguous too are cut from the
-// points of all images: first the columns of each that fill tiles, then what is left of each. Sums are taken in steps of
-// whole channels, each in the tile kernels' chains, and added up in order; the length of a step follows from the shape.
+// or an activation of this, in an order that is the same for every element, whatever block, tile or thread it falls to.
+// It is c, i, j, but for few result channels a group, which run as correlation_planes.h says.
+//
+// Otherwise weights are packed once into row panels; each block of the grid is copied into a frame, unless its source
+// can be read in place, and register tiles of result channels x grid points run over it: on the frame, gaps included,
+// or on points of the result alone, whose columns are packed where they lie apart in the frame. Blocks in place whose
+// result is contiguous too are cut from the points of all images: first the columns of each that fill tiles, then what
+// is left of each. Sums are taken in steps of whole channels, each in the tile kernels' chains, and added up in order;
+// the length of a step follows from the shape.
 
 #ifndef PF_CORRELATION_H
 #define PF_CORRELATION_H

@@ -300,7 +300,8 @@ static void finish(const pf_settings *settings, pf_correlation_plan *plan) {
   const int64_t tile = plan->kernels->tile_columns;
   const int64_t inner_step = pf_maximum_of(plan->channel_step * p->y.taps * p->x.taps, 1);
   // What is read in place is summed so fast that another end of a chain, which goes to the result, would show.
-  plan->chain = pf_balanced(inner_step, pf_longest_chain(settings, plan->inner, plan->in_place ? pf_most_chain : 32));
+  const int64_t single = plan->in_place ? pf_most_chain : pf_single_chain;
+  plan->chain = pf_balanced(inner_step, pf_longest_chain(settings, plan->inner, single));
   plan->most_column_tiles = pf_ceiling_divide(block_points(plan), tile);
   plan->most_segments = plan->most_column_tiles + block_runs(plan);
   const double operations = 2.0 * (double)plan->inner * (double)p->outputs * (double)block_points(plan);

@@ -30,7 +30,7 @@ void pf_correlation_planes_prepare(const pf_settings *settings, pf_correlation_p
   pf_frame *frame = &plan->frame;
   const int64_t lanes = plan->kernels->lanes, width = frame->x.grid, height = frame->y.grid;
   plan->row_step = shared_step(frame);
-  plan->chain = pf_balanced(plan->inner, pf_longest_chain(settings, plan->inner, 32));
+  plan->chain = pf_balanced(plan->inner, pf_longest_chain(settings, plan->inner, pf_single_chain));
 
   int64_t columns = width;
   pf_frame_shape(frame, 1, 1, columns, lanes);

@@ -188,7 +188,7 @@ void pf_depthwise_prepare_parts(const pf_settings *settings, pf_depthwise_plan *
   if (plan->pass == pf_pass_weight_gradient) {
     const int64_t wanted = pf_ceiling_divide(weight_gradient_items, plan->channel_blocks);
     plan->slices = pf_minimum_of(blocks, wanted);
-    const int64_t longest = pf_longest_chain(settings, plan->images * plan->y.result * plan->x.result, 32);
+    const int64_t longest = pf_longest_chain(settings, plan->images * plan->y.result * plan->x.result, pf_single_chain);
     plan->chain_columns = pf_balanced(plan->columns, longest);
     plan->chain_rows = plan->columns > longest ? 1 : pf_balanced(plan->rows, longest / plan->columns);
     items = plan->slices * plan->channel_blocks;

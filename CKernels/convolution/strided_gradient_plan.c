@@ -179,8 +179,8 @@ static int64_t axis_phases(int64_t input, int64_t output, int64_t stride, int64_
 
 /// Products that are added up one after another, of a phase with so many taps.
 static int64_t chain_of(const pf_settings *settings, const pf_correlation_plan *plan, int64_t taps) {
-  const int64_t longest = pf_longest_chain(settings, plan->problem.channels * taps, plan->in_place ? pf_most_chain : 32);
-  return pf_balanced(plan->channel_step * taps, longest);
+  const int64_t single = plan->in_place ? pf_most_chain : pf_single_chain;
+  return pf_balanced(plan->channel_step * taps, pf_longest_chain(settings, plan->problem.channels * taps, single));
 }
 
 /// Fills in the chains, the bytes and the parts.

@@ -60,7 +60,7 @@ static bool inside(const pf_axis *axis) {
 /// Chains of one extent but for the last ones of a row, image or batch, as many as make about `block_points` a block.
 static void shape_blocks(const pf_settings *settings, pf_gradient_plan *plan) {
   const int64_t width = plan->width, height = plan->height, batch = pf_maximum_of(plan->problem.batch, 1);
-  const int64_t longest = pf_longest_chain(settings, batch * plan->shape.output_plane, 32);
+  const int64_t longest = pf_longest_chain(settings, batch * plan->shape.output_plane, pf_single_chain);
   pf_block *chain = &plan->chain, *most = &plan->most;
   *chain = (pf_block){.images = 1, .rows = 1, .columns = width};
   if (width > longest) {

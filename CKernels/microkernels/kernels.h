@@ -21,7 +21,8 @@ typedef enum pf_tile_mode : int32_t {
 } pf_tile_mode;
 
 enum {
-  pf_most_chain = 128,  // products that are added up one after another
+  pf_most_chain = 128,   // products that are added up one after another
+  pf_single_chain = 32,  // up to so many are one chain with pf_exact too
   pf_most_tile_rows = 14,
   pf_most_dot_rows = 4,
   pf_most_dot_columns = 6,
