@@ -27,7 +27,10 @@ struct Bounded {
 
     /// The result of one operation whose operands' errors move it by at most `propagated`.
     private static func rounded(_ value: Double, _ propagated: Double, roundings: Double = 1) -> Bounded {
-        Bounded(
+        // An error beyond all bounds times a zero is NaN, and still beyond all bounds: with unlucky settings a sequence
+        // of steps magnifies what it can't exclude without end.
+        guard !propagated.isNaN else { return Bounded(value: value, error: .infinity) }
+        return Bounded(
             value: value,
             error: propagated + roundings * rounding * (Swift.abs(value) + propagated) + underflow)
     }
