@@ -67,8 +67,8 @@ typedef struct pf_settings {
 pf_status pf_read_context(const pf_context *context, pf_settings *settings);
 
 /// The most of a sum's products that are added up one after another. Rounding errors are least in chains as long as the
-/// square root of the whole; with pf_exact they are three times that, for 30 % more error and little time, or half of
-/// the whole, or 64. Up to `single` products, at most pf_most_chain, are one chain anyway.
+/// square root of the whole; with pf_exact they are three times that, which costs little time, or half of the whole,
+/// or 64. Up to `single` products, at most pf_most_chain, are one chain anyway.
 int64_t pf_longest_chain(const pf_settings *settings, int64_t products, int64_t single);
 
 // MARK: Threads
