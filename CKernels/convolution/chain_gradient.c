@@ -485,7 +485,7 @@ static int64_t prepare(const pf_settings *settings, const pf_gradient_plan *plan
                                     l->most_strips * (int64_t)sizeof(strip));
   const int64_t channels = pf_minimum_of(plan->shape.group_input_channels, affordable_channels(l));
   const int64_t floats = l->lanes * (2 * batch_elements + l->stage_floats + l->lanes) + channels * l->channel_floats;
-  l->scratch_bytes = l->table_bytes + pf_aligned_bytes(floats * (int64_t)sizeof(float));
+  l->scratch_bytes = pf_part_bytes(l->table_bytes + floats * (int64_t)sizeof(float));
   const int64_t elements = plan->shape.group_input_channels * plan->shape.taps;
   int64_t used = 0;
   *state = (run_state){.plan = plan, .layout = l, .trainable = trainable};

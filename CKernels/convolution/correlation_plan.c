@@ -319,7 +319,7 @@ static void finish(const pf_settings *settings, pf_correlation_plan *plan) {
   const int64_t floats = frame_floats(plan) + block_panels(plan) * plan->panel_floats + plan->sums_floats;
   const int64_t segments = plan->most_segments * (int64_t)sizeof(pf_segment);
   const int64_t tiles = (plan->most_column_tiles + 1) * (int64_t)sizeof(pf_column_tile);
-  plan->scratch_bytes = pf_aligned_bytes(floats * (int64_t)sizeof(float) + segments + tiles);
+  plan->scratch_bytes = pf_part_bytes(floats * (int64_t)sizeof(float) + segments + tiles);
   plan->shared_bytes = pf_aligned_bytes(p->groups * p->outputs * plan->inner * (int64_t)sizeof(float)) +
                        pf_aligned_bytes(3 * plan->inner * (int64_t)sizeof(int64_t));
   plan->workspace_bytes = plan->parts * plan->scratch_bytes + plan->shared_bytes;

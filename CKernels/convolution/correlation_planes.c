@@ -55,7 +55,7 @@ void pf_correlation_planes_prepare(const pf_settings *settings, pf_correlation_p
   // A tile of rows before it is scattered.
   plan->staged = pf_most_plane_rows * pf_round_up(frame->most.columns, lanes);
   const int64_t floats = p->channels * frame->channel_stride + plan->staged + plan->inner;
-  plan->scratch_bytes = pf_aligned_bytes(floats * (int64_t)sizeof(float));
+  plan->scratch_bytes = pf_part_bytes(floats * (int64_t)sizeof(float));
   const int64_t shared = plan->inner * (int64_t)(sizeof(pf_tap_run) + sizeof(int64_t));
   plan->workspace_bytes = plan->parts * plan->scratch_bytes + shared;
 }

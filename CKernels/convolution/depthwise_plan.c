@@ -200,7 +200,7 @@ void pf_depthwise_prepare_parts(const pf_settings *settings, pf_depthwise_plan *
     plan->weights = plan->channel_blocks * plan->multiplier * (plan->taps + 1) * lanes;
   }
   plan->parts = pf_parallel_parts(settings, items, operations);
-  plan->scratch = pf_round_up(plan->tile * plan->planes + plan->staged + sums, 16);
+  plan->scratch = pf_part_floats(plan->tile * plan->planes + plan->staged + sums);
   const int64_t floats = plan->parts * plan->scratch + plan->weights + plan->sums;
   plan->workspace_bytes = plan->y.result * (int64_t)sizeof(pf_depthwise_row) +
                           plan->x.phases * (int64_t)sizeof(pf_depthwise_window) + floats * (int64_t)sizeof(float);

@@ -165,7 +165,7 @@ static gradient_plan plan_gradient(const pf_settings *settings, const pf_convolu
       .images = problem->batch,
       .groups = problem->groups,
       .blocks = pf_ceiling_divide(problem->groups, gradient_groups),
-      .scratch = gradient_groups * taps * settings->kernels->lanes,
+      .scratch = pf_part_floats(gradient_groups * taps * settings->kernels->lanes),
   };
   plan.slices = pf_minimum_of(plan.images, pf_ceiling_divide(gradient_items, plan.blocks));
   const double input = (double)plan.plane.height * (double)plan.plane.width;

@@ -97,7 +97,7 @@ pf_status pf_dot_prepare(const pf_settings *settings, const pf_convolution2d *pr
   plan->parts = pf_parallel_parts(settings, all, operations / (double)all);
 
   const int64_t floats = plan->channels * frame->channel_stride + plan->kernels->dot_rows * plan->row_stride;
-  plan->scratch_bytes = plan->slices == 0 ? 0 : pf_aligned_bytes(floats * (int64_t)sizeof(float));
+  plan->scratch_bytes = plan->slices == 0 ? 0 : pf_part_bytes(floats * (int64_t)sizeof(float));
   const int64_t offset_count = plan->channels * frame->y.taps * frame->x.taps;
   const int64_t offsets = pf_aligned_bytes(offset_count * (int64_t)sizeof(int64_t));
   plan->workspace_bytes = plan->parts * plan->scratch_bytes + offsets +

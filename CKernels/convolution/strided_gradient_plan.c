@@ -200,7 +200,7 @@ static void finish(const pf_settings *settings, pf_strided_plan *strided) {
   const int64_t floats = columns + plan->sums_floats + tile_floats;  // and zeros
   const int64_t segments = plan->most_segments * (int64_t)sizeof(pf_segment);
   const int64_t tiles = (plan->most_column_tiles + 1) * (int64_t)sizeof(pf_column_tile);
-  plan->scratch_bytes = pf_aligned_bytes(floats * (int64_t)sizeof(float) + segments + tiles);
+  plan->scratch_bytes = pf_part_bytes(floats * (int64_t)sizeof(float) + segments + tiles);
   const int64_t weights = p->groups * p->outputs * p->channels * strided->taps;
   const int64_t offsets = plan->channel_step * (2 * strided->taps + strided->shifts);
   const int64_t places = strided->kernel_height * strided->kernel_width;

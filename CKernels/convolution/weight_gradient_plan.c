@@ -168,8 +168,8 @@ pf_status pf_gradient_prepare(const pf_settings *settings, const pf_convolution2
   const int64_t ends = plan->most.images * plan->most.rows * pf_ceiling_divide(plan->most.columns, plan->chain.columns);
   const int64_t runs = ends + points / plan->run_points;
   plan->runs_bytes = pf_aligned_bytes(runs * (int64_t)sizeof(pf_point_run));
-  const int64_t scratch = pf_aligned_bytes((plan->panel_floats + frame_floats) * (int64_t)sizeof(float));
-  plan->scratch_bytes = plan->slices == 0 ? 0 : plan->runs_bytes + scratch;
+  const int64_t scratch = plan->runs_bytes + (plan->panel_floats + frame_floats) * (int64_t)sizeof(float);
+  plan->scratch_bytes = plan->slices == 0 ? 0 : pf_part_bytes(scratch);
   plan->finish_bytes = pf_aligned_bytes((widest * plan->inner + group_channels * shape->taps) * (int64_t)sizeof(float));
   plan->workspace_bytes = plan->parts * plan->scratch_bytes +
                           pf_aligned_bytes(plan->channels * plan->taps * (int64_t)sizeof(int64_t)) +

@@ -82,17 +82,19 @@ static void plan(const pf_settings *settings, correlation *c) {
   c->product_stride = pf_winograd_point_stride(c->block_tiles * c->output_width);
   c->input_floats = points * c->input_stride;
   c->weight_floats = points * c->weight_stride;
-  c->product_floats = points * c->product_stride;
+  c->product_floats = pf_part_floats(points * c->product_stride);
 
   if (c->tiles_first) {
     const int64_t affordable_blocks = pf_maximum_of(1, shared_tiles / (c->input_floats * c->groups));
     c->batch_blocks = pf_minimum_of(c->blocks, affordable_blocks);
+    c->weight_floats = pf_part_floats(c->weight_floats);
     c->parts = pf_parallel_parts(settings, c->groups * c->output_blocks * c->batch_blocks,
                                  item_operations(c, c->block_tiles, c->output_width));
     c->workspace_floats =
         c->batch_blocks * c->groups * c->input_floats + c->parts * (c->weight_floats + c->product_floats);
   } else {
     c->batch_blocks = c->blocks;
+    c->input_floats = pf_part_floats(c->input_floats);
     c->parts = pf_parallel_parts(settings, c->groups * c->blocks, item_operations(c, c->block_tiles, c->outputs));
     c->workspace_floats =
         c->groups * c->output_blocks * c->weight_floats + c->parts * (c->input_floats + c->product_floats);

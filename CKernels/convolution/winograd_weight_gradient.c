@@ -130,7 +130,10 @@ static void plan(const pf_settings *settings, const pf_convolution2d *p, int32_t
   g->input_floats = points * g->input_stride;
   g->gradient_floats = points * g->gradient_stride;
   switch (g->sharing) {
-    case by_chunk: g->items = p->groups * g->chunks; break;
+    case by_chunk:
+      g->items = p->groups * g->chunks;
+      g->gradient_floats = pf_part_floats(g->input_floats + g->gradient_floats) - g->input_floats;
+      break;
     case by_point: g->items = p->groups * g->output_items * points; break;
     case by_weights: g->items = p->groups * g->output_items * g->channel_items; break;
   }

@@ -150,13 +150,13 @@ typedef enum pf_convolution_pass : int32_t {
 pf_status pf_convolution2d_output_size(const pf_convolution2d *problem, int64_t *output_height, int64_t *output_width);
 
 /// The most workspace, in bytes, that one pass of `problem` takes from the arena under `context`. It never exceeds
-///   4 * (threads * (2^20 + 4 * image + 4 * weights) + 16 * image + 40 * weights +
+///   4 * (threads * (5 * 2^18 + 4 * image + 4 * weights) + 16 * image + 40 * weights +
 ///        min(20 * batch * image, 2^24) + batch * output_channels)
 /// where, each group's channels rounded up to a multiple of 32,
 ///   image   = (input_channels + output_channels) * ((input_height + padding_top + padding_bottom + 2) *
 ///                                                   (input_width + padding_left + padding_right + 2) + 256)
 ///   weights = output_channels * (input_channels / groups) * kernel_height * kernel_width.
-/// A thread holds what fits its cache (the constant) or, where the least block is more, a copy of a part of a group's
+/// A thread holds what fits its cache, and a gap between it and the next thread's (the constant), or, where the least block is more, a copy of a part of a group's
 /// image, which the kernel's reach may make twice as high and wide, the block's sums, and a filter tile. Threads share
 /// packed or transformed weights, up to 16 slices of their gradient's sums, or 8 of transformed ones, and transformed
 /// tiles: of one block at least, of the batch at most. The last term is pf_pass_backward's. Most problems take a small

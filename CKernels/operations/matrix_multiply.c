@@ -183,8 +183,7 @@ pf_status pf_matrix_multiply(const pf_context *context, const pf_matrix_product 
   const double operations = 2.0 * (double)p->rows * (double)p->columns * (double)p->inner;
   const int32_t parts = pf_parallel_parts(&settings, tasks, operations / (double)tasks);
 
-  plan.scratch_floats = pf_round_up(
-      plan.most_columns * tile_columns * (inner + plan.most_rows * tile_rows), 16);
+  plan.scratch_floats = pf_part_floats(plan.most_columns * tile_columns * (inner + plan.most_rows * tile_rows));
   const int64_t scratch_bytes = parts * plan.scratch_floats * (int64_t)sizeof(float);
   const int64_t packed_bytes = pf_aligned_bytes(p->rows * p->inner * (int64_t)sizeof(float));
   char *workspace =

@@ -65,7 +65,8 @@ typedef struct pooling_work {
   int32_t *indices;
   const int32_t *chosen;
   bool index_out_of_range;
-  float *scratch;  // of a part: an output row and an input row
+  float *scratch;          // of a part: an output row and an input row
+  int64_t scratch_floats;  // from one part to the next
 } pooling_work;
 
 static pooling_work pooling_work_of(const pf_settings *settings, const pf_pooling_plan *plan) {
@@ -172,7 +173,7 @@ pf_status pf_average_pool2d_forward(const pf_context *context, const pf_pooling2
 
 static void average_pool_backward_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   const pooling_work *work = argument;
-  float *scratch = work->scratch + part * (work->plan.output_width + work->plan.problem.input_width);
+  float *scratch = work->scratch + part * work->scratch_floats;
   for (int64_t plane = begin; plane < end; ++plane) {
     work->kernels->average_pool_backward(&work->plan, work->from + plane * work->output_plane, scratch,
                                          work->to + plane * work->input_plane);
@@ -190,7 +191,8 @@ pf_status pf_average_pool2d_backward(const pf_context *context, const pf_pooling
   PF_REQUIRE(output_gradient != NULL && input_gradient != NULL, pf_error_null);
   pooling_work work = pooling_work_of(&settings, &plan);
   const int32_t parts = pf_parallel_parts(&settings, planes, plane_cost(&work));
-  work.scratch = pf_allocate_floats(parts * (plan.output_width + plan.problem.input_width));
+  work.scratch_floats = pf_part_floats(plan.output_width + plan.problem.input_width);
+  work.scratch = pf_allocate_floats(parts * work.scratch_floats);
   PF_REQUIRE(work.scratch != NULL, pf_error_memory);
   work.from = output_gradient, work.to = input_gradient;
   pf_parallel_in(parts, planes, average_pool_backward_range, &work);

@@ -12,7 +12,7 @@ extension KernelTests {
             let width = Double(p.input_width + p.padding_left + p.padding_right + 2)
             let image = (inputs + outputs) * (height * width + 256)
             let weights = outputs * inputs / Double(p.groups) * Double(p.kernel_height * p.kernel_width)
-            let perThread = 0x1p20 + 4 * image + 4 * weights
+            let perThread = 1.25 * 0x1p20 + 4 * image + 4 * weights
             let shared = 16 * image + 40 * weights + min(20 * Double(p.batch) * image, 0x1p24)
             return 4 * (Double(threads) * perThread + shared + Double(p.batch * p.output_channels))
         }
