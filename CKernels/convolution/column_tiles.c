@@ -83,13 +83,28 @@ static void find_segments(search *s, const pf_block *block) {
   }
 }
 
+/// Whether each vector of a tile's columns is a run of the frame and all are equally far apart; stores how far.
+static bool is_in_vectors(const pf_segment *first, const pf_segment *last, int64_t lanes, int64_t *step) {
+  int64_t vectors = 0;
+  *step = lanes;
+  for (const pf_segment *s = first; s <= last; ++s) {
+    if (s->column % lanes != 0 || s->length % lanes != 0) return false;
+    for (int64_t i = 0; i < s->length; i += lanes, ++vectors) {
+      const int64_t place = s->frame + i - first->frame;
+      if (vectors == 1) *step = place;
+      if (place != vectors * *step) return false;
+    }
+  }
+  return true;
+}
+
 int64_t pf_column_tiles_find(const pf_correlation_plan *plan, const pf_block *block, pf_segment *segments,
                              pf_column_tile *tiles, float *panels) {
   search s = {.plan = plan, .segments = segments, .tiles = tiles};
   find_segments(&s, block);
   tiles[s.tile_count].first = s.segment_count;
 
-  const int64_t columns = plan->kernels->tile_columns;
+  const int64_t columns = plan->kernels->tile_columns, lanes = plan->kernels->lanes;
   for (int64_t t = 0; t < s.tile_count; ++t) {
     pf_column_tile *tile = tiles + t;
     const pf_segment *first = segments + tile->first, *last = segments + tile[1].first - 1;
@@ -99,8 +114,12 @@ int64_t pf_column_tiles_find(const pf_correlation_plan *plan, const pf_block *bl
     // Without gaps between its segments: those of a frame may be as wide as others in the result.
     tile->straight = end == columns && (plan->packed || first == last) &&
                      last->result - first->result == last->column * plan->problem.result_x;
-    tile->thin = end <= plan->kernels->lanes;
-    tile->panel = plan->packed && !whole ? panels : NULL;
+    tile->thin = end <= lanes;
+    int64_t step = lanes;
+    const bool reads = !plan->packed || whole || ((end == columns || end <= lanes) &&
+                                                  is_in_vectors(first, last, lanes, &step));
+    tile->vector_step = reads ? step : lanes;
+    tile->panel = reads ? NULL : panels;
     tile->frame = plan->packed ? first->frame : t * columns;
     if (tile->panel != NULL) panels += plan->panel_floats;
   }

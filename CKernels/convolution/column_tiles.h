@@ -7,16 +7,17 @@
 
 /// A column tile of a block.
 typedef struct pf_column_tile {
-  int64_t first;  // of its segments, which end where the next tile's begin
-  int64_t frame;  // where its columns begin, unless they are packed
-  float *panel;   // where they are packed, or NULL
-  bool straight;  // as wide as a tile, and its columns lie in the result as they do in it
-  bool thin;      // within a vector
+  int64_t first;        // of its segments, which end where the next tile's begin
+  int64_t frame;        // where its columns begin, unless they are packed
+  int64_t vector_step;  // from a vector of columns to the next
+  float *panel;         // where they are packed, or NULL
+  bool straight;        // as wide as a tile, and its columns lie in the result as they do in it
+  bool thin;            // within a vector
 } pf_column_tile;
 
 /// Cuts a block's rows into segments at the bounds of column tiles. A tile's columns are grid points of the frame, gaps
-/// included, or, packed, the points of the result one after another. Tiles that aren't a run of the frame are given a
-/// panel of plan->panel_floats each, from `panels` on. Returns their number; the tile behind the last one holds the end
+/// included, or, packed, the points of the result one after another. Tiles whose vectors aren't runs of the frame evenly
+/// apart are given a panel of plan->panel_floats each, from `panels` on. Returns their number; the tile behind the last one holds the end
 /// of the segments.
 int64_t pf_column_tiles_find(const pf_correlation_plan *plan, const pf_block *block, pf_segment *segments,
                              pf_column_tile *tiles, float *panels);

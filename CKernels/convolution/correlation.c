@@ -143,14 +143,14 @@ static void run_step(const run_state *state, const scratch *s, const item *item,
       const float *from = columns->panel == NULL ? frame + columns->frame : columns->panel;
       const int64_t *offsets = columns->panel == NULL ? state->frame_offsets + step->k : state->panel_offsets;
       if (columns->straight && in_result) {
-        kernel[columns->thin](step->inner, plan->chain, weight, from, offsets, fetch, fetch_step, bias,
-                              result + segments->result, p->result_plane, state->accumulate ? pf_tile_add : mode,
-                              activation);
+        kernel[columns->thin](step->inner, plan->chain, weight, from, columns->vector_step, offsets, fetch, fetch_step,
+                              bias, result + segments->result, p->result_plane,
+                              state->accumulate ? pf_tile_add : mode, activation);
         continue;
       }
       float *sums = waits ? s->sums + (t * p->outputs + output) * tile : s->sums;
-      kernel[columns->thin](step->inner, plan->chain, weight, from, offsets, fetch, fetch_step, bias, sums, tile, mode,
-                            activation);
+      kernel[columns->thin](step->inner, plan->chain, weight, from, columns->vector_step, offsets, fetch, fetch_step,
+                            bias, sums, tile, mode, activation);
       if (step->last) {
         kernels->scatter_tile(rows, sums, segments, count, result, p->result_plane, p->result_x, state->accumulate);
       }

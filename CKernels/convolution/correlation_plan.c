@@ -51,10 +51,17 @@ static int64_t block_runs(const pf_correlation_plan *plan) {
   return runs;
 }
 
+/// Whether rows are whole vectors, of which a tile takes two from wherever they are.
+static bool is_in_vectors(const pf_correlation_plan *plan) {
+  const int64_t lanes = plan->kernels->lanes, tile = plan->kernels->tile_columns;
+  return !plan->joined && tile == 2 * lanes && plan->frame.x.grid % lanes == 0 &&
+         plan->frame.most.columns % lanes == 0;
+}
+
 /// Column tiles of a block that are packed, at most.
 static int64_t block_panels(const pf_correlation_plan *plan) {
   const int64_t tile = plan->kernels->tile_columns, tiles = pf_ceiling_divide(block_points(plan), tile);
-  if (!plan->packed) return 0;
+  if (!plan->packed || is_in_vectors(plan)) return 0;
   if (!plan->joined) return pf_minimum_of(tiles, plan->frame.most.images * plan->frame.most.rows);
   const int64_t rest = plan->problem.y.grid * plan->problem.x.grid % tile;
   return pf_minimum_of(tiles, pf_ceiling_divide(plan->problem.images * rest, tile));
@@ -115,10 +122,11 @@ static double cost(const pf_correlation_plan *plan, int64_t threads) {
   const double vectors = (double)((points - rest) / lanes + (rest == 0 ? 0 : rest <= lanes ? 1 : tile / lanes));
   const double inner = (double)plan->inner, outputs = (double)p->outputs / (double)plan->tile_parts;
   const column_tiles columns = column_tiles_of(plan);
-  const double cut = plan->packed ? (double)columns.cut : 0, segments = (double)columns.segments;
+  const bool packs = plan->packed && !is_in_vectors(plan);
+  const double cut = packs ? (double)columns.cut : 0, segments = (double)columns.segments;
   double item = block_cost + vectors * inner * outputs;
   // Pieces of a vector or less are packed.
-  if (plan->packed) item += inner * (cut * (double)(tile / lanes) + 0.5 * segments) * packing_cost;
+  if (packs) item += inner * (cut * (double)(tile / lanes) + 0.5 * segments) * packing_cost;
   item += outputs * (double)scattered_segments(plan, &columns) * scattering_cost;
   if (!plan->in_place) {
     const pf_frame *frame = &plan->frame;
@@ -132,10 +140,10 @@ static double cost(const pf_correlation_plan *plan, int64_t threads) {
     const double step_inner = (double)(plan->channel_step * taps_of(plan)), step_columns = step_inner * (double)tile;
     const double frame_columns =
         (double)(plan->channel_step * p->y.taps * frame->x_taps.phases) * (double)(tile + 2 * lanes);
-    const double near = plan->packed || step_columns < frame_columns ? step_columns : frame_columns;
+    const double near = packs || step_columns < frame_columns ? step_columns : frame_columns;
     const double far = cut * step_columns + (cut < (double)columns.all ? (double)frame_floats(plan) : 0);
     const double weights = inner * outputs / (double)lanes, tiles = outputs / (double)plan->kernels->tile_rows;
-    item += vectors * inner * tiles * ((plan->packed ? 0 : direct_cost) + far_cost * excess(far, cache_budget));
+    item += vectors * inner * tiles * ((packs ? 0 : direct_cost) + far_cost * excess(far, cache_budget));
     item += weights * (double)columns.all * near_cost *
             excess(near + step_inner * (double)plan->kernels->tile_rows, near_budget);
     // Each block reads all weights, and each step but the first the sums before it.

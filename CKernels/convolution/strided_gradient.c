@@ -128,7 +128,7 @@ static void run_phase(const run_state *state, const pf_column_tile *columns, con
   const pf_tile_kernel kernel = columns->thin ? kernels->thin_tile[rows] : kernels->tile[rows];
   const bool packed = columns->panel != NULL;
   kernel(step->channels * pf_strided_taps(state->plan, y, x), state->plan->chains[y][x], weight,
-         packed ? columns->panel : frame + columns->frame,
+         packed ? columns->panel : frame + columns->frame, columns->vector_step,
          packed ? state->panel_offsets[y][x] : state->frame_offsets[y][x], next.from, next.step, NULL, sums,
          kernels->tile_columns, step->first > 0 ? pf_tile_add : pf_tile_store, pf_activation_none);
 }

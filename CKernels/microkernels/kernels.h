@@ -34,8 +34,8 @@ enum {
   pf_most_row_phases = 4,
 };
 
-/// A register tile of outer products: for each of the kernel's rows r and the tile_columns columns j,
-///   bias[r] + a[0][r] * b[offsets[0] + j] + a[1][r] * b[offsets[1] + j] + ...
+/// A register tile of outer products: for each of the kernel's rows r, the tile's vectors of columns v and lanes j,
+///   bias[r] + a[0][r] * b[offsets[0] + v * vector_step + j] + a[1][r] * b[offsets[1] + v * vector_step + j] + ...
 /// in chains of `chain` products, the last of what is left: a chain is one sequence of multiply-adds, which for the
 /// first begins with the bias and for the others with 0, and their sums are added up in order. Rounding errors then
 /// grow with the length of a chain and the number of chains, not with the number of products.
@@ -45,9 +45,9 @@ enum {
 ///          cache. With a step of 0, anything that is near
 /// bias     rows elements, or NULL for zeros
 /// result   rows x tile_columns, `result_stride` floats from one row to the next
-typedef void (*pf_tile_kernel)(int64_t inner, int64_t chain, const float *a, const float *b, const int64_t *offsets,
-                               const float *fetch, int64_t fetch_step, const float *bias, float *result,
-                               int64_t result_stride, pf_tile_mode mode, pf_activation activation);
+typedef void (*pf_tile_kernel)(int64_t inner, int64_t chain, const float *a, const float *b, int64_t vector_step,
+                               const int64_t *offsets, const float *fetch, int64_t fetch_step, const float *bias,
+                               float *result, int64_t result_stride, pf_tile_mode mode, pf_activation activation);
 
 /// A register tile of dot products of whole vectors: for each of the kernel's rows r and columns j,
 ///   sum[r][j] = sum over i in 0 ..< vectors * lanes of a[r * a_stride + i] * b[offsets[j] + i]

@@ -5,8 +5,9 @@
 enum { tile_columns = PF_TILE_VECTORS * PF_LANES };
 
 PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, int64_t chain, const float *a,
-                    const float *b, const int64_t *offsets, const float *fetch, int64_t fetch_step, const float *bias,
-                    float *result, int64_t result_stride, pf_tile_mode mode, pf_activation activation) {
+                    const float *b, int64_t vector_step, const int64_t *offsets, const float *fetch,
+                    int64_t fetch_step, const float *bias, float *result, int64_t result_stride, pf_tile_mode mode,
+                    pf_activation activation) {
   int64_t k = 0;
   do {
     const int64_t end = inner - k < chain ? inner : k + chain;
@@ -19,7 +20,7 @@ PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, in
       __builtin_prefetch(fetch, 0, 2);
       fetch += fetch_step;
       vector x[PF_TILE_VECTORS];
-      PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = load(column + v * PF_LANES);
+      PF_UNROLL for (int32_t v = 0; v < vectors; ++v) x[v] = load(column + v * vector_step);
       PF_UNROLL for (int32_t r = 0; r < rows; ++r) {
         const vector y = broadcast(a[r]);
         PF_UNROLL for (int32_t v = 0; v < vectors; ++v) sum[r][v] = multiply_add(x[v], y, sum[r][v]);
@@ -40,11 +41,11 @@ PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, in
 }
 
 #define PF_TILE_KERNEL(name, rows, vectors)                                                                         \
-  static void name##_##rows(int64_t inner, int64_t chain, const float *a, const float *b, const int64_t *offsets,   \
-                            const float *fetch, int64_t fetch_step, const float *bias, float *result,               \
-                            int64_t result_stride, pf_tile_mode mode, pf_activation activation) {                   \
-    tile(rows, vectors, inner, chain, a, b, offsets, fetch, fetch_step, bias, result, result_stride, mode,          \
-         activation);                                                                                               \
+  static void name##_##rows(int64_t inner, int64_t chain, const float *a, const float *b, int64_t vector_step,      \
+                            const int64_t *offsets, const float *fetch, int64_t fetch_step, const float *bias,      \
+                            float *result, int64_t result_stride, pf_tile_mode mode, pf_activation activation) {    \
+    tile(rows, vectors, inner, chain, a, b, vector_step, offsets, fetch, fetch_step, bias, result, result_stride,   \
+         mode, activation);                                                                                         \
   }
 #define PF_TILE(rows) PF_TILE_KERNEL(tile, rows, PF_TILE_VECTORS) PF_TILE_KERNEL(thin_tile, rows, 1)
 #define PF_TILE_ENTER(rows)            \

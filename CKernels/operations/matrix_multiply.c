@@ -62,8 +62,8 @@ static void run_tile(const product_plan *plan, int64_t row, int64_t rows, int64_
     mode = pf_tile_add;
   }
   if (direct && plan->accumulate) mode = pf_tile_add;
-  plan->kernels->tile[rows](inner, plan->chain, plan->packed_a + row * p->inner + k * rows, panel, plan->panel_offsets,
-                            panel, 0, NULL, sums, stride, mode, pf_activation_none);
+  plan->kernels->tile[rows](inner, plan->chain, plan->packed_a + row * p->inner + k * rows, panel, plan->kernels->lanes,
+                            plan->panel_offsets, panel, 0, NULL, sums, stride, mode, pf_activation_none);
   if (!direct && k + inner == p->inner) {
     for (int64_t r = 0; r < rows; ++r) {
       const uint8_t *mask = plan->mask == NULL ? NULL : plan->mask + (row + r) * p->columns + column;
