@@ -16,9 +16,9 @@ typedef struct pf_column_tile {
 } pf_column_tile;
 
 /// Cuts a block's rows into segments at the bounds of column tiles. A tile's columns are grid points of the frame, gaps
-/// included, or, packed, the points of the result one after another. Tiles whose vectors aren't runs of the frame evenly
-/// apart are given a panel of plan->panel_floats each, from `panels` on. Returns their number; the tile behind the last one holds the end
-/// of the segments.
+/// included, or, packed, the points of the result one after another. Tiles whose vectors aren't runs of the frame,
+/// evenly apart, are given a panel of plan->panel_floats each, from `panels` on. Returns their number; the tile behind
+/// the last one holds the end of the segments.
 int64_t pf_column_tiles_find(const pf_correlation_plan *plan, const pf_block *block, pf_segment *segments,
                              pf_column_tile *tiles, float *panels);
 

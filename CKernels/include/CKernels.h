@@ -156,11 +156,11 @@ pf_status pf_convolution2d_output_size(const pf_convolution2d *problem, int64_t 
 ///   image   = (input_channels + output_channels) * ((input_height + padding_top + padding_bottom + 2) *
 ///                                                   (input_width + padding_left + padding_right + 2) + 256)
 ///   weights = output_channels * (input_channels / groups) * kernel_height * kernel_width.
-/// A thread holds what fits its cache, and a gap between it and the next thread's (the constant), or, where the least block is more, a copy of a part of a group's
-/// image, which the kernel's reach may make twice as high and wide, the block's sums, and a filter tile. Threads share
-/// packed or transformed weights, up to 16 slices of their gradient's sums, or 8 of transformed ones, and transformed
-/// tiles: of one block at least, of the batch at most. The last term is pf_pass_backward's. Most problems take a small
-/// part of this.
+/// A thread holds what fits its cache and a gap behind it (the constant) or, where the least block is more, a copy of a
+/// part of a group's image, which the kernel's reach may make twice as high and wide, the block's sums, and a filter
+/// tile. Threads share packed or transformed weights, up to 16 slices of their gradient's sums, or 8 of transformed
+/// ones, and transformed tiles: of one block at least, of the batch at most. The last term is pf_pass_backward's. Most
+/// problems take a small part of this.
 pf_status pf_convolution2d_workspace(const pf_context *context, const pf_convolution2d *problem,
                                      pf_convolution_pass pass, size_t *bytes);
 
