@@ -247,6 +247,19 @@ static void draw_wide_gaps(ref_random *r, ref_convolution *p) {
   p->padding_left = between(r, 0, padding), p->padding_right = padding - p->padding_left;
 }
 
+/// Rows of the output of whole vectors, with gaps between what they read: a register tile's vectors lie apart.
+static void draw_whole_vectors(ref_random *r, ref_convolution *p) {
+  static const int64_t widths[] = {8, 16, 16, 16, 24, 32, 48, 48, 64, 80, 112};
+  const int64_t groups = ref_random_once_in(r, 4) ? 2 : 1;
+  set_channels(p, groups, between(r, 1, 9), between(r, 1, 18));
+  set_kernel(p, between(r, 1, 4), between(r, 1, 5));
+  set_stride(p, between(r, 1, 2), between(r, 1, 4));
+  set_dilation(p, between(r, 1, 2), between(r, 1, 2));
+  pad(r, p, 2);
+  const int64_t width = (PICK(r, widths) - 1) * p->stride_width + p->dilation_width * (p->kernel_width - 1) + 1;
+  set_image(p, between(r, 1, 20), width - p->padding_left - p->padding_right);
+}
+
 static void draw_padding_over_kernel(ref_random *r, ref_convolution *p) {
   set_channels(p, 1, between(r, 1, 17), between(r, 1, 17));
   set_image(p, between(r, 1, 9), between(r, 1, 18));
@@ -389,7 +402,8 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_same_depthwise, 1500000}, {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0},
       {draw_one_column, 0}, {draw_one_column, 0}, {draw_wide_one_dimensional, 600000},
       {draw_wide_one_dimensional, 1500000}, {draw_first_layer, 0}, {draw_kernel_over_image, 0},
-      {draw_padding_over_kernel, 0}, {draw_wide_gaps, 0}, {draw_stride_over_kernel, 0}, {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}, {draw_many_filters_and_pixels, 25000000},
+      {draw_padding_over_kernel, 0}, {draw_wide_gaps, 0}, {draw_whole_vectors, 600000}, {draw_stride_over_kernel, 0},
+      {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0}, {draw_many_filters_and_pixels, 25000000},
       {draw_many_filters_and_pixels, 25000000}};
   static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000},
                       large = {draw_large, 30000000};
