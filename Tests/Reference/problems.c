@@ -299,13 +299,20 @@ static void draw_wide_dilated(ref_random *r, ref_convolution *p) {
   set_image(p, between(r, 1, 26), between(r, 1, 40));
 }
 
-/// Dilated so far that a kernel meets no more than three pixels along either axis.
+/// Dilated so far that a kernel meets no more than three pixels along either axis; half of the time, three everywhere.
 static void draw_far_dilated(ref_random *r, ref_convolution *p) {
   static const int64_t channels[] = {31, 32, 33, 48, 64, 65};
-  set_channels(p, ref_random_once_in(r, 6) ? 2 : 1, PICK(r, channels), PICK(r, channels));
+  const bool full = ref_random_once_in(r, 2);
+  if (full) {
+    set_channels(p, 1, between(r, 31, 33), between(r, 31, 33));
+    set_dilation(p, between(r, 5, 12), between(r, 5, 20));
+    set_image(p, 3 * p->dilation_height, 3 * p->dilation_width);
+  } else {
+    set_channels(p, ref_random_once_in(r, 6) ? 2 : 1, PICK(r, channels), PICK(r, channels));
+    set_dilation(p, between(r, 1, 12), between(r, 1, 20));
+    set_image(p, between(r, 1, 3 * p->dilation_height), between(r, 1, 3 * p->dilation_width));
+  }
   set_kernel(p, 3, 3);
-  set_dilation(p, between(r, 1, 12), between(r, 1, 20));
-  set_image(p, between(r, 1, 3 * p->dilation_height), between(r, 1, 3 * p->dilation_width));
   p->padding_top = p->padding_bottom = p->dilation_height;
   p->padding_left = p->padding_right = p->dilation_width;
 }
@@ -396,7 +403,8 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
   static const family families[] = {
       {draw_general, 0}, {draw_general, 0}, {draw_general, 0}, {draw_same_3x3, 0}, {draw_same_3x3, 0},
       {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_wide_dilated, 600000}, {draw_wide_dilated, 1500000},
-      {draw_far_dilated, 2500000}, {draw_far_dilated, 10000000}, {draw_small_3x3, 1500000}, {draw_pointwise, 0},
+      {draw_far_dilated, 2500000}, {draw_far_dilated, 15000000}, {draw_far_dilated, 15000000},
+      {draw_small_3x3, 1500000}, {draw_wide_one_dimensional, 4000000}, {draw_pointwise, 0},
       {draw_pointwise, 0}, {draw_deep_pointwise, 6000000}, {draw_strided_pointwise, 0}, {draw_depthwise, 0},
       {draw_depthwise, 0}, {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000},
       {draw_same_depthwise, 1500000}, {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0},
