@@ -15,7 +15,7 @@ enum {
   // Floats of transformed weights up to which they are transformed once for all tiles.
   shared_weights = 5 << 20,
   // Floats of all transformed tiles at a time, when these come first: all threads read them from a third-level cache.
-  shared_tiles = 2 << 20,
+  shared_tiles = 4 << 20,
   most_block_tiles = 112,
   weight_channels = 64,  // transformed at a time, when tiles come first
 };
@@ -277,13 +277,18 @@ static void transform_batch(void *argument, int64_t begin, int64_t end, int32_t 
   }
 }
 
-/// Items: blocks of the batch, in each block of outputs, in each group.
+/// Items: blocks of outputs, in each group, in each block of the batch, where that gives each thread blocks that only it
+/// reads and that it transformed itself. Else blocks of the batch, in each block of outputs, in each group, so that
+/// weights are transformed more seldom.
 static void run_outputs(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run *r = argument;
   const correlation *c = r->c;
+  const int64_t all_outputs = c->groups * c->output_blocks;
+  const bool by_block = r->batch % c->parts == 0 && c->weight_count < c->channels;
   int64_t transformed = -1;  // the block of outputs whose weights, all of them, are at hand
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t block = item % r->batch, outputs = item / r->batch;
+    const int64_t block = by_block ? item / all_outputs : item % r->batch;
+    const int64_t outputs = by_block ? item % all_outputs : item / r->batch;
     const int64_t output_block = outputs % c->output_blocks, group = outputs / c->output_blocks;
     const int64_t tiles = tiles_of(c, r->first_block + block);
     const pf_winograd_block weights = weight_block(c, output_block, r->weights + part * c->weight_floats);
