@@ -14,7 +14,7 @@ enum {
   cached_tiles = 150 << 10,
   // Floats of transformed weights up to which they are transformed once for all tiles.
   shared_weights = 5 << 20,
-  // Floats of all transformed tiles at a time, when these come first: all threads read them from a third-level cache.
+  // Floats of all transformed tiles at a time, when these come first: they are read from a third-level cache.
   shared_tiles = 4 << 20,
   most_block_tiles = 112,
   weight_channels = 64,  // transformed at a time, when tiles come first
