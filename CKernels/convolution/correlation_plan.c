@@ -52,7 +52,7 @@ static int64_t block_runs(const pf_correlation_plan *plan) {
 }
 
 /// Whether rows are whole vectors, of which a tile takes two from wherever they are.
-static bool is_in_vectors(const pf_correlation_plan *plan) {
+static bool rows_are_vectors(const pf_correlation_plan *plan) {
   const int64_t lanes = plan->kernels->lanes, tile = plan->kernels->tile_columns;
   return !plan->joined && tile == 2 * lanes && plan->frame.x.grid % lanes == 0 &&
          plan->frame.most.columns % lanes == 0;
@@ -61,7 +61,7 @@ static bool is_in_vectors(const pf_correlation_plan *plan) {
 /// Column tiles of a block that are packed, at most.
 static int64_t block_panels(const pf_correlation_plan *plan) {
   const int64_t tile = plan->kernels->tile_columns, tiles = pf_ceiling_divide(block_points(plan), tile);
-  if (!plan->packed || is_in_vectors(plan)) return 0;
+  if (!plan->packed || rows_are_vectors(plan)) return 0;
   if (!plan->joined) return pf_minimum_of(tiles, plan->frame.most.images * plan->frame.most.rows);
   const int64_t rest = plan->problem.y.grid * plan->problem.x.grid % tile;
   return pf_minimum_of(tiles, pf_ceiling_divide(plan->problem.images * rest, tile));
@@ -122,7 +122,7 @@ static double cost(const pf_correlation_plan *plan, int64_t threads) {
   const double vectors = (double)((points - rest) / lanes + (rest == 0 ? 0 : rest <= lanes ? 1 : tile / lanes));
   const double inner = (double)plan->inner, outputs = (double)p->outputs / (double)plan->tile_parts;
   const column_tiles columns = column_tiles_of(plan);
-  const bool packs = plan->packed && !is_in_vectors(plan);
+  const bool packs = plan->packed && !rows_are_vectors(plan);
   const double cut = packs ? (double)columns.cut : 0, segments = (double)columns.segments;
   double item = block_cost + vectors * inner * outputs;
   // Pieces of a vector or less are packed.
