@@ -278,8 +278,8 @@ static void transform_batch(void *argument, int64_t begin, int64_t end, int32_t 
 }
 
 /// Items: blocks of outputs, in each group, in each block of the batch, where that gives each thread blocks that it
-/// transformed itself and that no other reads. Else blocks of the batch, in each block of outputs, in each group: weights
-/// are transformed more seldom.
+/// transformed itself and that no other reads. Else blocks of the batch, in each block of outputs, in each group: then
+/// weights are transformed more seldom.
 static void run_outputs(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run *r = argument;
   const correlation *c = r->c;
