@@ -57,6 +57,7 @@ pf_status pf_frame_analyse(pf_frame *frame, int64_t channels) {
   const pf_axis *y = &frame->y, *x = &frame->x;
   frame->y_taps = analyse(y);
   frame->x_taps = analyse(x);
+  frame->pitch_unit = 1;
   // More floats than a block takes in any layout; their sizes in bytes can then be computed without overflow.
   const double rows = 4.0 * ((double)y->grid + (double)y->source);
   const double columns = 4.0 * ((double)x->grid + (double)x->source);
@@ -78,7 +79,8 @@ void pf_frame_shape(pf_frame *frame, int64_t images, int64_t rows, int64_t colum
   frame->shared_y = images > 1;
   frame->origin_x = frame->shared_x ? pf_minimum_of(x->least, 0) : x->least;
   frame->origin_y = frame->shared_y ? pf_minimum_of(y->least, 0) : y->least;
-  frame->pitch = frame->shared_x ? shared_pitch(&frame->x, x) : columns + x->most - x->least;
+  const int64_t pitch = frame->shared_x ? shared_pitch(&frame->x, x) : columns + x->most - x->least;
+  frame->pitch = pf_round_up(pitch, frame->pitch_unit);
   const int64_t image_rows = frame->shared_y ? shared_pitch(&frame->y, y) : rows + y->most - y->least;
   frame->image_pitch = image_rows * frame->pitch;
   const int64_t span = pf_round_up(pf_frame_span(frame, &frame->most), vector_columns);

@@ -37,6 +37,7 @@ typedef struct pf_block {
 typedef struct pf_frame {
   pf_axis y, x;
   pf_axis_taps y_taps, x_taps;
+  int64_t pitch_unit;      // that rows lie a multiple of apart
   pf_block most;           // the largest block's extents; its first image, row and column are 0
   bool shared_y, shared_x;  // whether neighbouring images, rows share zeros
   int64_t origin_y, origin_x;  // the shift that reads local row 0, column 0
@@ -46,7 +47,7 @@ typedef struct pf_frame {
   int64_t channel_stride;      // floats of a channel's planes
 } pf_frame;
 
-/// Fills the parts of `frame` that follow from the axes y and x. pf_error_overflow when a frame with that many channels
+/// Fills the parts of `frame` that follow from the axes y and x; its rows have a pitch of any length. pf_error_overflow when a frame with that many channels
 /// might not be addressable.
 pf_status pf_frame_analyse(pf_frame *frame, int64_t channels);
 

@@ -55,6 +55,16 @@ static int64_t most_panels(const pf_correlation_plan *plan) {
   return pf_minimum_of(plan->most_column_tiles, plan->in_place ? block->images : block->images * block->rows);
 }
 
+/// Runs of neighbouring points of the result that end with a row of a block or with a tile of its columns.
+static int64_t block_segments(const pf_correlation_plan *plan) {
+  const pf_block *block = &plan->frame.most;
+  const int64_t tile = plan->kernels->tile_columns, pitch = plan->packed ? block->columns : plan->frame.pitch;
+  const int64_t rows = block->images * block->rows;
+  // Tiles begin with a row, or within one.
+  if (tile % pitch == 0 || pitch % tile == 0) return rows * pf_ceiling_divide(block->columns, tile);
+  return rows + plan->most_column_tiles;
+}
+
 /// The time of a plan, were its threads to start together, in vector multiply-adds.
 static double cost(const pf_strided_plan *strided, int64_t threads) {
   const pf_correlation_plan *plan = &strided->shared;
@@ -70,7 +80,7 @@ static double cost(const pf_strided_plan *strided, int64_t threads) {
   item += phases * tiles * steps * (double)plan->most_column_tiles * call_cost;
   item += channels * taps * outputs / (double)lanes * weight_cost;
   item += (steps - 1) * phases * outputs * vectors * waiting_cost;
-  const double segments = (double)(block->images * block->rows) * (double)pf_ceiling_divide(block->columns, tile);
+  const double segments = (double)block_segments(plan);
   item += (double)strided->phases_y * outputs * segments * scattering_cost;
   if (plan->packed) {
     const double panels = (double)most_panels(plan);
@@ -147,10 +157,15 @@ static double choose(pf_strided_plan *strided, int64_t steps, int64_t threads) {
   strided->steps = pf_ceiling_divide(plan->problem.channels, plan->channel_step);
   choice choice = {.threads = threads, .least = -1};
   pf_strided_plan candidate = *strided;
-  for (int32_t packed = plan->in_place; packed < 2; ++packed) {
-    candidate.shared.packed = packed;
+  // On the frame, with rows as close as they may be, or each in vectors of its own.
+  const int64_t units[] = {1, plan->kernels->lanes};
+  for (size_t i = 0; !plan->in_place && i < sizeof(units) / sizeof(units[0]); ++i) {
+    candidate.shared.frame.pitch_unit = units[i];
     choose_blocks(&candidate, &choice);
   }
+  candidate.shared.packed = true;
+  candidate.shared.frame.pitch_unit = 1;
+  choose_blocks(&candidate, &choice);
   *strided = choice.best;
   return choice.least;
 }
