@@ -3,19 +3,18 @@
 static void pack_chains(int64_t count, const float *const *rows, int64_t ahead, float *packed) {
   for (int64_t k = 0; k < count; k += PF_LANES) {
     vector x[PF_LANES];
-    PF_UNROLL for (int32_t l = 0; l < PF_LANES; ++l) x[l] = load(rows[l] + k);
-    PF_UNROLL for (int32_t l = 0; l < PF_LANES; ++l) __builtin_prefetch(rows[l] + k + ahead, 0, 3);
+    PF_UNROLL for (int32_t l = 0; l < PF_LANES; ++l) {
+      x[l] = load(rows[l] + k);
+      __builtin_prefetch(rows[l] + (k + ahead), 0, 3);
+    }
     transpose(x);
     PF_UNROLL for (int32_t i = 0; i < PF_LANES; ++i) store(packed + (k + i) * PF_LANES, x[i]);
   }
 }
 
-static void chains(int64_t count, const float *const *rows, int64_t first, int64_t ahead, const float *a, int64_t step,
-                   int64_t elements, const int64_t *offsets, bool resume, float *sums) {
-  vector x[PF_LANES];
-  PF_UNROLL for (int32_t l = 0; l < PF_LANES; ++l) x[l] = load(rows[l] + first);
-  PF_UNROLL for (int32_t l = 0; l < PF_LANES; ++l) __builtin_prefetch(rows[l] + first + ahead, 0, 3);
-  transpose(x);
+/// Continues the chains of elements whose first of `count` points lies at a + offset; points lie `step` apart.
+PF_INLINE void continue_chains(int64_t count, const vector x[PF_LANES], const float *a, int64_t step, int64_t elements,
+                               const int64_t *offsets, bool resume, float *sums) {
   // The output gradient stays in registers; that elements come one after the other leaves enough to do at once.
   for (int64_t e = 0; e < elements; ++e) {
     const float *point = a + offsets[e];
@@ -25,6 +24,21 @@ static void chains(int64_t count, const float *const *rows, int64_t first, int64
       sum = multiply_add(x[i], load(point + i * step), sum);
     }
     store(sums + e * PF_LANES, sum);
+  }
+}
+
+static void chains(int64_t count, const float *const *rows, int64_t first, int64_t ahead, const float *a, int64_t step,
+                   int64_t elements, const int64_t *offsets, bool resume, float *sums) {
+  vector x[PF_LANES];
+  PF_UNROLL for (int32_t l = 0; l < PF_LANES; ++l) {
+    x[l] = load(rows[l] + first);
+    __builtin_prefetch(rows[l] + (first + ahead), 0, 3);
+  }
+  transpose(x);
+  if (count == PF_LANES && step == PF_LANES) {
+    continue_chains(PF_LANES, x, a, PF_LANES, elements, offsets, resume, sums);
+  } else {
+    continue_chains(count, x, a, step, elements, offsets, resume, sums);
   }
 }
 
