@@ -6,7 +6,7 @@ enum {
   cache_line = 16,          // floats
   panel_budget = 64 << 10,  // floats of the output gradient packed at a time
   frame_budget = 48 << 10,  // floats of the input copied at a time
-  far_floats = 4 << 20,     // of the output gradient, where it comes from memory
+  far_floats = 1 << 20,     // of the output gradient, where it comes from beyond a core's own caches
   cached_floats = 1 << 19,  // of sums that don't stay in the caches until they are added up
   most_slices = 16,
   slice_budget = 1 << 19,   // floats of all slices' sums
@@ -61,6 +61,7 @@ static bool inside(const pf_axis *axis) {
 static void shape_blocks(const pf_settings *settings, pf_gradient_plan *plan) {
   const int64_t width = plan->width, height = plan->height, batch = pf_maximum_of(plan->problem.batch, 1);
   const int64_t longest = pf_longest_chain(settings, batch * plan->shape.output_plane, pf_single_chain);
+  const int64_t widest = plan->kernels->outer_lanes[plan->kernels->outer_widths - 1];
   pf_block *chain = &plan->chain, *most = &plan->most;
   *chain = (pf_block){.images = 1, .rows = 1, .columns = width};
   if (width > longest) {
@@ -96,7 +97,9 @@ static void shape_blocks(const pf_settings *settings, pf_gradient_plan *plan) {
   plan->blocks_x = pf_ceiling_divide(width, most->columns);
   plan->blocks_y = pf_ceiling_divide(height, most->rows);
   plan->blocks = plan->blocks_x * plan->blocks_y * pf_ceiling_divide(plan->problem.batch, most->images);
-  plan->fetches = most->images == 1 && batch * plan->problem.output_channels * plan->shape.output_plane >= far_floats;
+  // The widest kernels fetch.
+  plan->fetches = most->images == 1 && plan->shape.group_output_channels >= widest &&
+                  batch * plan->problem.output_channels * plan->shape.output_plane >= far_floats;
   const int64_t lines = most->rows * most->columns / 16 + 1;
   plan->run_points = plan->fetches ? lines : longest;
   if (plan->in_place) return;
