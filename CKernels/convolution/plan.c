@@ -13,6 +13,9 @@ static const double input_point = 16, output_point = 10;
 static const double weight_point = 5;
 // The time of starting on whole phases of one length.
 static const double kind_time = 90e3;
+// Of tiles of stride 2: a vector's point takes time in proportion to its length, since there is little arithmetic, and
+// memory is all that counts. And the time of starting.
+static const double strided_input = 1.5, strided_output = 1.25, strided_time = 100e3;
 
 /// The share of what is transformed at a time, vectors of pixels, that belongs to the phases of one length.
 static double filled_columns(double lanes, const pf_convolution2d *p, int32_t tile, const pf_winograd_grid *grid) {
@@ -27,17 +30,27 @@ static double filled_columns(double lanes, const pf_convolution2d *p, int32_t ti
 static double winograd_time_of(double lanes, const pf_convolution2d *p, pf_convolution_pass pass, int32_t tile,
                                double channels, double outputs) {
   const double channel_vectors = __builtin_ceil(channels / lanes), output_vectors = __builtin_ceil(outputs / lanes);
-  const double output_time = pass == pf_pass_weight_gradient ? input_point : output_point;
-  const double transform_time = channel_vectors * input_point + output_vectors * output_time;
+  double input_time = input_point, output_time = output_point, time = 0, weights = 0;
+  if (tile == pf_winograd_strided) {
+    input_time = lanes * strided_input;
+    output_time = lanes * strided_output;
+    time = strided_time / (double)p->groups;
+  }
+  if (pass == pf_pass_weight_gradient) output_time = input_time;
+  const double transform_time = channel_vectors * input_time + output_vectors * output_time;
   const double weight_time = channels * output_vectors * weight_point;
-  double time = 0;
   for (int32_t kind = 0; kind < pf_winograd_kinds(tile); ++kind) {
     const pf_winograd_grid grid = pf_winograd_tiling(p, pass == pf_pass_input_gradient, tile, kind);
     if (grid.tiles == 0) continue;
     const double transforms = transform_time / filled_columns(lanes, p, tile, &grid);
     if (tile == pf_winograd_whole) time += kind_time;
-    time += (double)grid.points * ((double)grid.tiles * (channels * output_vectors + transforms) + weight_time);
+    // Kinds of tiles with few in all leave registers empty.
+    const double tiles = (double)grid.tiles, products = tile == pf_winograd_strided ? tiles + 1 : tiles;
+    time += (double)grid.points * (products * channels * output_vectors + tiles * transforms);
+    weights = tile == pf_winograd_whole ? weights + (double)grid.weights : (double)grid.weights;
   }
+  // Kinds of tiles share the weights, but whole phases.
+  time += weights * weight_time;
   return (double)p->groups * time;
 }
 
@@ -49,21 +62,22 @@ static double winograd_time(double lanes, const pf_convolution2d *p, pf_convolut
 }
 
 /// The taps along an axis that read more than padding.
-static int64_t useful_taps(int64_t kernel, int64_t dilation, int64_t padding, int64_t input, int64_t output) {
+static int64_t useful_taps(int64_t kernel, int64_t stride, int64_t dilation, int64_t padding, int64_t input,
+                           int64_t output) {
   int64_t count = 0;
   for (int64_t i = 0; i < kernel; ++i) {
     const int64_t first = i * dilation - padding;
-    count += first < input && first + output > 0;
+    count += first < input && first + (output - 1) * stride >= 0;
   }
   return count;
 }
 
 static double direct_time(double lanes, const pf_convolution2d *p) {
   const pf_winograd_plane output = pf_winograd_output_plane(p);
-  const double taps = (double)useful_taps(p->kernel_height, p->dilation_height, p->padding_top, p->input_height,
-                                          output.height) *
-                      (double)useful_taps(p->kernel_width, p->dilation_width, p->padding_left, p->input_width,
-                                          output.width);
+  const double taps = (double)useful_taps(p->kernel_height, p->stride_height, p->dilation_height, p->padding_top,
+                                          p->input_height, output.height) *
+                      (double)useful_taps(p->kernel_width, p->stride_width, p->dilation_width, p->padding_left,
+                                          p->input_width, output.width);
   const double products = (double)p->input_channels * (double)(p->output_channels / p->groups) * taps;
   return (double)p->batch * (double)output.height * (double)output.width * products / lanes * direct_overhead;
 }
@@ -72,16 +86,18 @@ pf_algorithm pf_plan_algorithm(const pf_settings *settings, const pf_convolution
                                pf_convolution_pass pass) {
   if (pf_depthwise_suits(settings->kernels, problem, pass)) return pf_algorithm_depthwise;
   if (settings->numerics == pf_exact || !pf_winograd_applies(problem)) return pf_algorithm_direct;
-  const bool square = problem->kernel_height == 3;
-  const struct {
-    pf_algorithm algorithm;
-    bool applies;
-  } candidates[] = {{pf_algorithm_winograd_2, square},
-                    {pf_algorithm_winograd_whole, pf_winograd_whole_applies(problem)},
-                    {pf_algorithm_winograd_4, true}};
+  const bool strided = pf_winograd_is_strided(problem);
   const double lanes = (double)settings->kernels->lanes;
   pf_algorithm best = pf_algorithm_direct;
   double least = direct_time(lanes, problem);
+  if (strided && least <= strided_time) return best;
+  const struct {
+    pf_algorithm algorithm;
+    bool applies;
+  } candidates[] = {{pf_algorithm_winograd_2, !strided && problem->kernel_height == 3},
+                    {pf_algorithm_winograd_whole, pf_winograd_whole_applies(problem)},
+                    {pf_algorithm_winograd_4, !strided},
+                    {pf_algorithm_winograd_strided, strided && pass != pf_pass_weight_gradient}};
   for (size_t i = 0; i < sizeof(candidates) / sizeof(candidates[0]); ++i) {
     if (!candidates[i].applies) continue;
     const double time = winograd_time(lanes, problem, pass, candidates[i].algorithm);
@@ -108,12 +124,14 @@ pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolu
   PF_TRY(pf_read_context(context, &settings));
   PF_TRY(pf_convolution_read(&problem, &laid, &shape));
   PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
+  const bool line = problem->kernel_height == 1;
   switch (pf_plan_algorithm(&settings, problem, pass)) {
     case pf_algorithm_direct: *name = "direct"; break;
     case pf_algorithm_depthwise: *name = "depthwise"; break;
     case pf_algorithm_winograd_2: *name = "winograd 2x2"; break;
     case pf_algorithm_winograd_whole: *name = "winograd 3x3"; break;
-    case pf_algorithm_winograd_4: *name = problem->kernel_height == 1 ? "winograd 1x4" : "winograd 4x4"; break;
+    case pf_algorithm_winograd_4: *name = line ? "winograd 1x4" : "winograd 4x4"; break;
+    case pf_algorithm_winograd_strided: *name = line ? "winograd 1x4 stride 2" : "winograd 4x4 stride 2"; break;
   }
   return pf_ok;
 }

@@ -12,6 +12,7 @@ typedef enum pf_algorithm : int32_t {
   pf_algorithm_winograd_2 = 2,  // F(2 x 2, 3 x 3); the value is the tile
   pf_algorithm_winograd_whole = pf_winograd_whole,  // whole phases
   pf_algorithm_winograd_4 = 4,  // F(4 x 4, 3 x 3), or F(1 x 4, 1 x 3) for a kernel of one row
+  pf_algorithm_winograd_strided = pf_winograd_strided,  // tiles as large of kernels of stride 2
 } pf_algorithm;
 
 /// The algorithm with the least estimated time for one pass of a checked problem.

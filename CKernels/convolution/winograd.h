@@ -1,6 +1,6 @@
-// Winograd's minimal filtering for 3 x 3 and 1 x 3 kernels of stride 1, dilated or not, in all three passes (Winograd,
-// Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks,
-// 2016).
+// Winograd's minimal filtering for 3 x 3 and 1 x 3 kernels of stride 1, dilated or not, in all three passes, and of
+// stride 2 in the first two (Winograd, Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for
+// Convolutional Neural Networks, 2016).
 //
 // F(m x m, 3 x 3): an m x m tile of outputs from (m + 2)^2 products a channel instead of 9 m^2. With the interpolation
 // points p_0 ... p_m and infinity, and M(x) the product of the (x - p_k),
@@ -48,6 +48,18 @@
 // products of two factors where F(2) takes 4 and 8. Lengths along an axis differ by one: each pair of lengths is a kind
 // of tiles with weights of its own. The bound above holds, with q^2 = 341.8, and 351.2 in the weight gradient.
 //
+// Stride 2. Along an axis the outer two taps meet every other pixel, and the middle one those between: 4 outputs come
+// from the 5 products of F(4, 2), of pixels 0, 2, 4, 6, 8 of a window of 9, and 4 plain ones, of pixels 1, 3, 5, 7. 9
+// products instead of 12, in two dimensions 81 instead of 144. In the input gradient 9 products of a window of 5 give 8
+// pixels: those that meet the outer taps are F(4, 2)'s, and those that meet the middle one, a tile's first among them,
+// are the plain products. Where tiles of 4 would end far beyond the last output, some have 3, from 4 + 3 products.
+//   The points of F(4, 2) are 0, 3/4, -3/4, 5/2, -5/2, of F(3, 2) the last four, without infinity: of all such points
+// they have nearly the least error, in the mean over random data. Weights are divided by the derivative of
+// (x^2 - 9/16) (x^2 - 25/4) for both, so that both kinds of tiles have the same ones, the middle tap's once: 36 of 81
+// products. Then F(4, 2)'s transform of pixels is divided by the point. The plain product adds 1 to q = 11.34 of
+// F(4, 2), and of F(3, 2), in the forward pass: the bound above holds with q^2 = 152.4, or q = 12.4 for a kernel of one
+// row.
+//
 // A NaN or an infinity in an operand spreads to the whole tile that it takes part in.
 
 #ifndef PF_WINOGRAD_H
@@ -56,11 +68,14 @@
 #include "convolution/gradient_mask.h"
 #include "convolution/plane_sums.h"
 
-/// Whether a checked problem is one of Winograd's: 3 x 3 or 1 x 3, stride 1, not empty.
+/// Whether a checked problem is one of Winograd's: 3 x 3 or 1 x 3, not empty, of stride 1 or, undilated, of stride 2.
 bool pf_winograd_applies(const pf_convolution2d *problem);
 
-/// The tile that stands for whole phases.
-enum { pf_winograd_whole = 3 };
+/// Whether such a problem has stride 2.
+static inline bool pf_winograd_is_strided(const pf_convolution2d *problem) { return problem->stride_width == 2; }
+
+/// The tile that stands for whole phases, and that for tiles of stride 2.
+enum { pf_winograd_whole = 3, pf_winograd_strided = 5 };
 
 /// Whether such a problem's phases lie between zeros and are short enough to be tiles.
 bool pf_winograd_whole_applies(const pf_convolution2d *problem);
@@ -116,9 +131,11 @@ int64_t pf_winograd_weight_gradient_workspace(const pf_settings *settings, const
 /// A tiling of some planes. Rows of tiles are in the order of image, tile, phase; tiles of a row in that of tile,
 /// phase.
 typedef struct pf_winograd_grid {
+  int32_t kind;
   int64_t rows, columns;  // of tiles, in an image
   int64_t tiles;          // in all images
   int64_t points;         // of a tile
+  int64_t weights;        // of a transformed kernel
   int64_t tile_height, tile_width;
   int64_t step_y;
   int64_t first_y, first_x;  // where the first tile begins
@@ -131,8 +148,12 @@ typedef struct pf_winograd_plane {
 
 pf_winograd_plane pf_winograd_output_plane(const pf_convolution2d *problem);
 
-/// The kinds of tiles that a pass runs one after the other: whole phases may have two lengths along either axis.
-static inline int32_t pf_winograd_kinds(int32_t tile) { return tile == pf_winograd_whole ? 4 : 1; }
+/// The kinds of tiles that a pass has: along either axis whole phases may have two lengths, and tiles of stride 2 are
+/// shorter where that leaves less of them beyond the end.
+enum { pf_winograd_most_kinds = 4 };
+static inline int32_t pf_winograd_kinds(int32_t tile) {
+  return tile == pf_winograd_whole || tile == pf_winograd_strided ? pf_winograd_most_kinds : 1;
+}
 
 /// The tiling of the output, or for the input gradient of the input, with tiles of one kind; there may be none.
 pf_winograd_grid pf_winograd_tiling(const pf_convolution2d *problem, bool of_input, int32_t tile, int32_t kind);
@@ -155,6 +176,10 @@ static inline const pf_winograd_kernels *pf_winograd_kernels_of(const pf_setting
                                                                 const pf_winograd_grid *grid) {
   if (tile == pf_winograd_whole) {
     return &settings->kernels->winograd_phase[grid->tile_height - 1][grid->tile_width - 1];
+  }
+  if (tile == pf_winograd_strided) {
+    return problem->kernel_height == 1 ? &settings->kernels->winograd_strided_line[grid->kind]
+                                       : &settings->kernels->winograd_strided[grid->kind / 2][grid->kind % 2];
   }
   if (problem->kernel_height == 1) return &settings->kernels->winograd_line;
   return tile == 2 ? &settings->kernels->winograd_2 : &settings->kernels->winograd_4;

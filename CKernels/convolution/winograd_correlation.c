@@ -17,26 +17,47 @@ enum {
   // Floats of all transformed tiles at a time, when these come first: they are read from a third-level cache.
   shared_tiles = 4 << 20,
   most_block_tiles = 112,
+  most_block_points = 40 * most_block_tiles,  // their products of a block of outputs leave room likewise
+  kind_tiles = 6,        // of each of several kinds, at least, for a block to be worth its products
   weight_channels = 64,  // transformed at a time, when tiles come first
 };
 
-/// A pass as a correlation.
-typedef struct correlation {
+/// Where along an axis the source's window of a tile begins whose first pixel of the result is x: at (x * scale -
+/// before) / divisor.
+typedef struct axis {
+  int64_t scale, divisor, before;
+} axis;
+
+/// Tiles of one kind.
+typedef struct tiling {
   const pf_winograd_kernels *kernels;
+  pf_winograd_grid grid;
+  int64_t block_tiles;                   // of a block
+  int64_t input_stride, product_stride;  // between points
+  int64_t input_place, product_place;    // in a block's floats
+} tiling;
+
+/// A pass as a correlation, with tiles of kinds that share the weights.
+typedef struct correlation {
+  const pf_winograd_kernels *kernels;  // of any kind
   int64_t lanes;
   int64_t images, groups, channels, outputs;  // channels and outputs of one group
-  int64_t source_height, source_width, top, left;
+  int64_t source_height, source_width;
+  axis y, x;
   int64_t height, width;
   int64_t step_y, step_x;
   bool turned;  // the input gradient: weights are stored by channel first, and turned
 
-  pf_winograd_grid grid;
+  tiling tilings[pf_winograd_most_kinds];
+  int32_t kinds;
+  int64_t tiles;                        // of all kinds
+  double products;                      // of a channel and an output: points of all tiles
   int64_t channel_blocks;               // vectors of channels
   int64_t output_width, output_blocks;  // outputs of a block, blocks in a group
-  int64_t block_tiles, blocks;          // tiles of a block, blocks in all
+  int64_t blocks;                       // of tiles, of each kind some
   int64_t batch_blocks;                 // blocks transformed at a time, when tiles come first
   bool tiles_first;
-  int64_t input_stride, weight_stride, product_stride;  // between points
+  int64_t weight_stride;  // between a kernel's transformed weights
   int64_t weight_count;  // channels of a block of transformed weights
   int32_t parts;         // of the main loop
   // Floats of the workspace: tiles, weights, products; of a part, or shared.
@@ -44,58 +65,68 @@ typedef struct correlation {
   int64_t workspace_floats;
 } correlation;
 
-static double item_operations(const correlation *c, int64_t tiles, int64_t outputs) {
-  return 2.0 * c->kernels->points * (double)tiles * (double)c->channels * (double)outputs;
+static double item_operations(const correlation *c, int64_t outputs) {
+  return 2.0 * c->products / (double)c->blocks * (double)c->channels * (double)outputs;
 }
 
 /// Blocks of at most `most` tiles, such that `blocks` times `others` items fill the threads evenly.
 static void cut_tiles(correlation *c, const pf_settings *settings, int64_t most, int64_t others) {
-  const int64_t tiles = pf_maximum_of(c->grid.tiles, 1);
-  int64_t blocks = pf_ceiling_divide(tiles, pf_maximum_of(most, 1));
+  int64_t blocks = pf_ceiling_divide(c->tiles, pf_maximum_of(most, 1));
   if (blocks * others < 4 * settings->threads) {
-    while (blocks * others % settings->threads != 0 && blocks < tiles) blocks += 1;
+    while (blocks * others % settings->threads != 0 && blocks < c->tiles) blocks += 1;
   }
-  c->block_tiles = pf_ceiling_divide(tiles, blocks);
-  c->blocks = pf_ceiling_divide(c->grid.tiles, c->block_tiles);
+  c->blocks = 1;
+  for (tiling *k = c->tilings; k < c->tilings + c->kinds; ++k) {
+    k->block_tiles = pf_ceiling_divide(k->grid.tiles, blocks);
+    c->blocks = pf_maximum_of(c->blocks, pf_ceiling_divide(k->grid.tiles, k->block_tiles));
+  }
 }
 
 static void plan(const pf_settings *settings, correlation *c) {
-  const int64_t rows = c->kernels->rows, points = c->kernels->points;
+  const int64_t rows = c->kernels->rows, weights = c->kernels->weights;
   c->lanes = settings->kernels->lanes;
   c->channel_blocks = pf_ceiling_divide(c->channels, c->lanes);
   c->output_width = pf_minimum_of(c->kernels->vectors * c->lanes, pf_round_up(c->outputs, c->lanes));
   c->output_blocks = pf_ceiling_divide(c->outputs, c->output_width);
 
+  const int64_t points = (int64_t)__builtin_ceil(c->products / (double)c->tiles);  // of a tile, on average
   const int64_t tile_floats = points * c->channel_blocks * c->lanes;
-  const int64_t all_weights = points * c->groups * c->output_blocks * c->output_width * c->channels;
+  const int64_t all_weights = weights * c->groups * c->output_blocks * c->output_width * c->channels;
   const int64_t affordable = cached_tiles / tile_floats / rows * rows;
-  c->tiles_first = affordable < rows || all_weights > shared_weights || c->grid.tiles < 8 * rows;
+  const int64_t most_tiles = pf_minimum_of(most_block_tiles, most_block_points / points);
+  const int64_t least_tiles = c->kinds == 1 ? rows : c->kinds * kind_tiles;
+  c->tiles_first = affordable < least_tiles || all_weights > shared_weights || c->tiles < 8 * rows;
   c->weight_count = c->channels;
   if (c->tiles_first) {
     c->weight_count = pf_minimum_of(c->channels, weight_channels);
-    cut_tiles(c, settings, most_block_tiles, c->groups * c->output_blocks);
+    cut_tiles(c, settings, most_tiles, c->groups * c->output_blocks);
   } else {
-    cut_tiles(c, settings, pf_minimum_of(affordable, most_block_tiles), c->groups);
+    cut_tiles(c, settings, pf_minimum_of(affordable, most_tiles), c->groups);
   }
-  c->input_stride = pf_winograd_point_stride(c->channel_blocks * c->block_tiles * c->lanes);
+  for (tiling *k = c->tilings; k < c->tilings + c->kinds; ++k) {
+    k->input_place = c->input_floats;
+    k->product_place = c->product_floats;
+    k->input_stride = pf_winograd_point_stride(c->channel_blocks * k->block_tiles * c->lanes);
+    k->product_stride = pf_winograd_point_stride(k->block_tiles * c->output_width);
+    c->input_floats += k->grid.points * k->input_stride;
+    c->product_floats += k->grid.points * k->product_stride;
+  }
   c->weight_stride = pf_winograd_point_stride(c->weight_count * c->output_width);
-  c->product_stride = pf_winograd_point_stride(c->block_tiles * c->output_width);
-  c->input_floats = points * c->input_stride;
-  c->weight_floats = points * c->weight_stride;
-  c->product_floats = pf_part_floats(points * c->product_stride);
+  c->weight_floats = weights * c->weight_stride;
+  c->product_floats = pf_part_floats(c->product_floats);
 
   if (c->tiles_first) {
     const int64_t affordable_blocks = pf_maximum_of(1, shared_tiles / (c->input_floats * c->groups));
     c->batch_blocks = pf_minimum_of(c->blocks, affordable_blocks);
     c->weight_floats = pf_part_floats(c->weight_floats);
     c->parts = pf_parallel_parts(settings, c->groups * c->output_blocks * c->batch_blocks,
-                                 item_operations(c, c->block_tiles, c->output_width));
+                                 item_operations(c, c->output_width));
     c->workspace_floats =
         c->batch_blocks * c->groups * c->input_floats + c->parts * (c->weight_floats + c->product_floats);
   } else {
     c->batch_blocks = c->blocks;
     c->input_floats = pf_part_floats(c->input_floats);
-    c->parts = pf_parallel_parts(settings, c->groups * c->blocks, item_operations(c, c->block_tiles, c->outputs));
+    c->parts = pf_parallel_parts(settings, c->groups * c->blocks, item_operations(c, c->outputs));
     c->workspace_floats =
         c->groups * c->output_blocks * c->weight_floats + c->parts * (c->input_floats + c->product_floats);
   }
@@ -116,20 +147,32 @@ typedef struct run {
   int64_t batch;        // blocks in it
 } run;
 
-static int64_t tiles_of(const correlation *c, int64_t block) {
-  return pf_minimum_of(c->block_tiles, c->grid.tiles - block * c->block_tiles);
+static int64_t tiles_of(const tiling *k, int64_t block) {
+  return pf_maximum_of(0, pf_minimum_of(k->block_tiles, k->grid.tiles - block * k->block_tiles));
 }
+
+static int64_t source_of(const axis *a, int64_t position) { return (position * a->scale - a->before) / a->divisor; }
 
 static int64_t outputs_of(const correlation *c, int64_t output_block) {
   return pf_minimum_of(c->output_width, c->outputs - output_block * c->output_width);
 }
 
-/// Transforms channels `channel` ..< `channel` + `channels` of a group; `channel` is a multiple of the vector length.
-static void transform_tiles(const run *r, int64_t block, int64_t group, int64_t channel, int64_t channels,
-                            float *result) {
+/// Where a block's transformed channels from `channel` on lie; `channel` is a multiple of the vector length.
+static pf_winograd_tiles input_tiles(const correlation *c, const tiling *k, int64_t channel, float *block) {
+  return (pf_winograd_tiles){
+      .data = block + k->input_place + channel * k->block_tiles,
+      .point_stride = k->input_stride,
+      .block_stride = k->block_tiles * c->lanes,
+      .tile_stride = c->lanes,
+  };
+}
+
+/// Transforms channels `channel` ..< `channel` + `channels` of a group's tiles of one kind.
+static void transform_kind(const run *r, const tiling *k, int64_t block, int64_t group, int64_t channel,
+                           int64_t channels, float *result) {
   const correlation *c = r->c;
   const int64_t plane = c->source_height * c->source_width, image = c->groups * c->channels * plane;
-  const int64_t tiles = tiles_of(c, block);
+  const int64_t tiles = tiles_of(k, block);
   pf_winograd_planes planes = {
       .tensor = (float *)r->source,
       .count = c->images * image,
@@ -140,18 +183,22 @@ static void transform_tiles(const run *r, int64_t block, int64_t group, int64_t 
       .step_y = c->step_y,
       .step_x = c->step_x,
   };
+  pf_winograd_tiles target = input_tiles(c, k, channel, result);
   for (int64_t done = 0; done < tiles;) {
-    const pf_winograd_run tile_run = pf_winograd_next_run(&c->grid, block * c->block_tiles + done, tiles - done);
-    const pf_winograd_tiles target = {
-        .data = result + channel * c->block_tiles + done * c->lanes,
-        .point_stride = c->input_stride,
-        .block_stride = c->block_tiles * c->lanes,
-        .tile_stride = c->lanes,
-    };
+    const pf_winograd_run tile_run = pf_winograd_next_run(&k->grid, block * k->block_tiles + done, tiles - done);
     planes.first = tile_run.image * image + (group * c->channels + channel) * plane;
-    c->kernels->transform_input(&planes, tile_run.y - c->top, c->grid.first_x - c->left, tile_run.first, tile_run.count,
-                                &target);
+    (c->turned ? k->kernels->transform_gradient_window : k->kernels->transform_input)(
+        &planes, source_of(&c->y, tile_run.y), source_of(&c->x, k->grid.first_x), tile_run.first, tile_run.count,
+        &target);
+    target.data += tile_run.count * target.tile_stride;
     done += tile_run.count;
+  }
+}
+
+static void transform_tiles(const run *r, int64_t block, int64_t group, int64_t channel, int64_t channels,
+                            float *result) {
+  for (int32_t i = 0; i < r->c->kinds; ++i) {
+    transform_kind(r, &r->c->tilings[i], block, group, channel, channels, result);
   }
 }
 
@@ -180,19 +227,30 @@ static pf_winograd_block weight_block(const correlation *c, int64_t output_block
   };
 }
 
-static pf_winograd_block product_block(const correlation *c, int64_t output_block, float *data) {
+static pf_winograd_block product_block(const correlation *c, const tiling *k, int64_t output_block, float *products) {
   return (pf_winograd_block){
-      .data = data,
-      .point_stride = c->product_stride,
+      .data = products + k->product_place,
+      .point_stride = k->product_stride,
       .width = pf_round_up(outputs_of(c, output_block), c->lanes),
   };
 }
 
-static void store_tiles(const run *r, int64_t block, int64_t group, int64_t output_block,
-                        const pf_winograd_block *products) {
+/// Multiplies a block's channels `channel` ..< `channel` + `channels` by their weights.
+static void multiply(const correlation *c, int64_t block, int64_t output_block, int64_t channel, int64_t channels,
+                     float *input, const pf_winograd_block *weights, float *products) {
+  for (const tiling *k = c->tilings; k < c->tilings + c->kinds; ++k) {
+    const pf_winograd_tiles tiles = input_tiles(c, k, channel, input);
+    const pf_winograd_block result = product_block(c, k, output_block, products);
+    k->kernels->multiply(k->kernels->points, k->kernels->weight_of, tiles_of(k, block), channels, &tiles, weights,
+                         &result, channel > 0);
+  }
+}
+
+static void store_kind(const run *r, const tiling *k, int64_t block, int64_t group, int64_t output_block,
+                       float *block_products) {
   const correlation *c = r->c;
   const int64_t plane = c->height * c->width, image = c->groups * c->outputs * plane;
-  const int64_t tiles = tiles_of(c, block);
+  const int64_t tiles = tiles_of(k, block);
   const int64_t output = group * c->outputs + output_block * c->output_width;
   const pf_winograd_finish finish = {
       .bias = r->bias == NULL ? NULL : r->bias + output,
@@ -209,24 +267,19 @@ static void store_tiles(const run *r, int64_t block, int64_t group, int64_t outp
       .step_y = c->step_y,
       .step_x = c->step_x,
   };
+  pf_winograd_block products = product_block(c, k, output_block, block_products);
   for (int64_t done = 0; done < tiles;) {
-    const pf_winograd_run tile_run = pf_winograd_next_run(&c->grid, block * c->block_tiles + done, tiles - done);
-    pf_winograd_block first = *products;
-    first.data += done * products->width;
+    const pf_winograd_run tile_run = pf_winograd_next_run(&k->grid, block * k->block_tiles + done, tiles - done);
     planes.first = tile_run.image * image + output * plane;
-    c->kernels->transform_output(&first, &planes, tile_run.y, c->grid.first_x, tile_run.first, tile_run.count,
-                                 &finish);
+    (c->turned ? k->kernels->transform_input_gradient : k->kernels->transform_output)(
+        &products, &planes, tile_run.y, k->grid.first_x, tile_run.first, tile_run.count, &finish);
+    products.data += tile_run.count * products.width;
     done += tile_run.count;
   }
 }
 
-static pf_winograd_tiles input_tiles(const correlation *c, float *data) {
-  return (pf_winograd_tiles){
-      .data = data,
-      .point_stride = c->input_stride,
-      .block_stride = c->block_tiles * c->lanes,
-      .tile_stride = c->lanes,
-  };
+static void store_tiles(const run *r, int64_t block, int64_t group, int64_t output_block, float *products) {
+  for (int32_t i = 0; i < r->c->kinds; ++i) store_kind(r, &r->c->tilings[i], block, group, output_block, products);
 }
 
 // MARK: Many tiles
@@ -249,16 +302,15 @@ static void transform_all_weights(void *argument, int64_t begin, int64_t end, in
 static void run_blocks(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run *r = argument;
   const correlation *c = r->c;
-  const pf_winograd_tiles input = input_tiles(c, r->input + part * c->input_floats);
+  float *input = r->input + part * c->input_floats, *products = r->products + part * c->product_floats;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t group = item % c->groups, block = item / c->groups;
-    transform_tiles(r, block, group, 0, c->channels, input.data);
+    transform_tiles(r, block, group, 0, c->channels, input);
     for (int64_t i = 0; i < c->output_blocks; ++i) {
       const pf_winograd_block weights =
           weight_block(c, i, r->weights + (group * c->output_blocks + i) * c->weight_floats);
-      const pf_winograd_block products = product_block(c, i, r->products + part * c->product_floats);
-      c->kernels->multiply(c->kernels->points, tiles_of(c, block), c->channels, &input, &weights, &products, false);
-      store_tiles(r, block, group, i, &products);
+      multiply(c, block, i, 0, c->channels, input, &weights, products);
+      store_tiles(r, block, group, i, products);
     }
   }
 }
@@ -290,26 +342,23 @@ static void run_outputs(void *argument, int64_t begin, int64_t end, int32_t part
     const int64_t block = by_block ? item / all_outputs : item % r->batch;
     const int64_t outputs = by_block ? item % all_outputs : item / r->batch;
     const int64_t output_block = outputs % c->output_blocks, group = outputs / c->output_blocks;
-    const int64_t tiles = tiles_of(c, r->first_block + block);
     const pf_winograd_block weights = weight_block(c, output_block, r->weights + part * c->weight_floats);
-    const pf_winograd_block products = product_block(c, output_block, r->products + part * c->product_floats);
-    pf_winograd_tiles input = input_tiles(c, r->input + (block * c->groups + group) * c->input_floats);
+    float *input = r->input + (block * c->groups + group) * c->input_floats;
+    float *products = r->products + part * c->product_floats;
     for (int64_t channel = 0; channel < c->channels; channel += c->weight_count) {
       const int64_t channels = pf_minimum_of(c->weight_count, c->channels - channel);
       if (channels < c->channels || transformed != outputs) {
         transform_weights(r, group, output_block, channel, channels, &weights);
         transformed = outputs;
       }
-      c->kernels->multiply(c->kernels->points, tiles, channels, &input, &weights, &products, channel > 0);
-      input.data += channels / c->lanes * input.block_stride;
+      multiply(c, r->first_block + block, output_block, channel, channels, input, &weights, products);
     }
-    store_tiles(r, r->first_block + block, group, output_block, &products);
+    store_tiles(r, r->first_block + block, group, output_block, products);
   }
 }
 
-static pf_status correlate(const pf_settings *settings, correlation *c, const float *source, const float *weight,
+static pf_status correlate(const pf_settings *settings, const correlation *c, const float *source, const float *weight,
                            const float *bias, pf_activation activation, pf_writing writing, float *result) {
-  plan(settings, c);
   float *workspace = pf_allocate_floats(c->workspace_floats);
   PF_REQUIRE(workspace != NULL, pf_error_memory);
   run r = {
@@ -322,21 +371,21 @@ static pf_status correlate(const pf_settings *settings, correlation *c, const fl
       .result = result,
       .input = workspace,
   };
-  const double transform = 16.0 * c->kernels->points * (double)c->lanes;  // operations of a vector at all points
+  const double transform = 16.0 * (double)c->lanes;  // operations of a vector at a point
   if (c->tiles_first) {
     r.weights = r.input + c->batch_blocks * c->groups * c->input_floats;
     r.products = r.weights + c->parts * c->weight_floats;
     for (r.first_block = 0; r.first_block < c->blocks; r.first_block += c->batch_blocks) {
       r.batch = pf_minimum_of(c->batch_blocks, c->blocks - r.first_block);
-      pf_parallel(settings, r.batch * c->groups * c->channel_blocks, transform * (double)c->block_tiles,
+      pf_parallel(settings, r.batch * c->groups * c->channel_blocks, transform * c->products / (double)c->blocks,
                   transform_batch, &r);
       pf_parallel_in(c->parts, r.batch * c->groups * c->output_blocks, run_outputs, &r);
     }
   } else {
     r.weights = r.input + c->parts * c->input_floats;
     r.products = r.weights + c->groups * c->output_blocks * c->weight_floats;
-    pf_parallel(settings, c->groups * c->output_blocks * c->channel_blocks, transform * (double)c->output_width,
-                transform_all_weights, &r);
+    pf_parallel(settings, c->groups * c->output_blocks * c->channel_blocks,
+                transform * (double)(c->kernels->weights * c->output_width), transform_all_weights, &r);
     pf_parallel_in(c->parts, c->groups * c->blocks, run_blocks, &r);
   }
   pf_memory_release(workspace);
@@ -345,58 +394,61 @@ static pf_status correlate(const pf_settings *settings, correlation *c, const fl
 
 // MARK: Passes
 
-static correlation forward_correlation(const pf_settings *settings, const pf_convolution2d *p, int32_t tile,
-                                       int32_t kind) {
-  const pf_winograd_plane output = pf_winograd_output_plane(p);
-  const pf_winograd_grid grid = pf_winograd_tiling(p, false, tile, kind);
-  const bool whole = tile == pf_winograd_whole;
-  return (correlation){
-      .kernels = pf_winograd_kernels_of(settings, p, tile, &grid),
-      .images = p->batch,
-      .groups = p->groups,
-      .channels = p->input_channels / p->groups,
-      .outputs = p->output_channels / p->groups,
-      .source_height = p->input_height,
-      .source_width = p->input_width,
-      .top = whole ? 0 : p->padding_top,
-      .left = whole ? 0 : p->padding_left,
-      .height = output.height,
-      .width = output.width,
-      .step_y = p->dilation_height,
-      .step_x = p->dilation_width,
-      .grid = grid,
-  };
+static axis window_axis(bool turned, bool whole, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding) {
+  if (whole) return (axis){.scale = 1, .divisor = 1};
+  if (!turned) return (axis){.scale = stride, .divisor = 1, .before = padding};
+  // Of stride 2, a tile's first pixel meets the middle tap, and so do the window's: that is a whole number.
+  if (stride == 2) return (axis){.scale = 1, .divisor = 2, .before = 1 - padding};
+  return (axis){.scale = 1, .divisor = 1, .before = (kernel - 1) * dilation - padding};
 }
 
-static correlation input_gradient_correlation(const pf_settings *settings, const pf_convolution2d *p, int32_t tile,
-                                              int32_t kind) {
-  const correlation forward = forward_correlation(settings, p, tile, kind);
+/// Takes up the kinds of tiles of one round: those that share weights.
+static void take_kinds(const pf_settings *settings, const pf_convolution2d *p, int32_t tile, int32_t round,
+                       correlation *c) {
+  const bool all = tile == pf_winograd_strided;
+  for (int32_t kind = all ? 0 : round; kind < (all ? pf_winograd_most_kinds : round + 1); ++kind) {
+    const pf_winograd_grid grid = pf_winograd_tiling(p, c->turned, tile, kind);
+    if (grid.tiles == 0) continue;
+    c->kernels = pf_winograd_kernels_of(settings, p, tile, &grid);
+    c->tilings[c->kinds++] = (tiling){.kernels = c->kernels, .grid = grid};
+    c->tiles += grid.tiles;
+    c->products += (double)(grid.points * grid.tiles);
+  }
+}
+
+/// A round of kinds of a pass, planned; without tiles there is nothing to do.
+static correlation prepare(const pf_settings *settings, const pf_convolution2d *p, bool turned, int32_t tile,
+                           int32_t round) {
+  const pf_winograd_plane output = pf_winograd_output_plane(p);
   const bool whole = tile == pf_winograd_whole;
-  return (correlation){
-      .kernels = forward.kernels,
+  correlation c = {
       .images = p->batch,
       .groups = p->groups,
-      .channels = forward.outputs,
-      .outputs = forward.channels,
-      .source_height = forward.height,
-      .source_width = forward.width,
-      .top = whole ? 0 : (p->kernel_height - 1) * p->dilation_height - p->padding_top,
-      .left = whole ? 0 : (p->kernel_width - 1) * p->dilation_width - p->padding_left,
-      .height = p->input_height,
-      .width = p->input_width,
+      .channels = (turned ? p->output_channels : p->input_channels) / p->groups,
+      .outputs = (turned ? p->input_channels : p->output_channels) / p->groups,
+      .source_height = turned ? output.height : p->input_height,
+      .source_width = turned ? output.width : p->input_width,
+      .y = window_axis(turned, whole, p->kernel_height, p->stride_height, p->dilation_height, p->padding_top),
+      .x = window_axis(turned, whole, p->kernel_width, p->stride_width, p->dilation_width, p->padding_left),
+      .height = turned ? p->input_height : output.height,
+      .width = turned ? p->input_width : output.width,
       .step_y = p->dilation_height,
       .step_x = p->dilation_width,
-      .turned = true,
-      .grid = pf_winograd_tiling(p, true, tile, kind),
+      .turned = turned,
   };
+  take_kinds(settings, p, tile, round, &c);
+  if (c.tiles > 0) plan(settings, &c);
+  return c;
 }
+
+static int32_t rounds(int32_t tile) { return tile == pf_winograd_whole ? pf_winograd_most_kinds : 1; }
 
 pf_status pf_winograd_forward(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
                               pf_activation activation, const float *input, const float *weight, const float *bias,
                               float *output) {
-  for (int32_t kind = 0; kind < pf_winograd_kinds(tile); ++kind) {
-    correlation c = forward_correlation(settings, problem, tile, kind);
-    if (c.grid.tiles > 0) PF_TRY(correlate(settings, &c, input, weight, bias, activation, pf_overwrite, output));
+  for (int32_t round = 0; round < rounds(tile); ++round) {
+    const correlation c = prepare(settings, problem, false, tile, round);
+    if (c.tiles > 0) PF_TRY(correlate(settings, &c, input, weight, bias, activation, pf_overwrite, output));
   }
   return pf_ok;
 }
@@ -404,9 +456,9 @@ pf_status pf_winograd_forward(const pf_settings *settings, const pf_convolution2
 pf_status pf_winograd_input_gradient(const pf_settings *settings, const pf_convolution2d *problem, int32_t tile,
                                      const float *output_gradient, const float *weight, pf_writing writing,
                                      float *input_gradient) {
-  for (int32_t kind = 0; kind < pf_winograd_kinds(tile); ++kind) {
-    correlation c = input_gradient_correlation(settings, problem, tile, kind);
-    if (c.grid.tiles == 0) continue;
+  for (int32_t round = 0; round < rounds(tile); ++round) {
+    const correlation c = prepare(settings, problem, true, tile, round);
+    if (c.tiles == 0) continue;
     PF_TRY(correlate(settings, &c, output_gradient, weight, NULL, pf_activation_none, writing, input_gradient));
   }
   return pf_ok;
@@ -415,12 +467,8 @@ pf_status pf_winograd_input_gradient(const pf_settings *settings, const pf_convo
 int64_t pf_winograd_correlation_workspace(const pf_settings *settings, const pf_convolution2d *problem, bool turned,
                                           int32_t tile) {
   int64_t floats = 0;
-  for (int32_t kind = 0; kind < pf_winograd_kinds(tile); ++kind) {
-    correlation c = turned ? input_gradient_correlation(settings, problem, tile, kind)
-                           : forward_correlation(settings, problem, tile, kind);
-    if (c.grid.tiles == 0) continue;
-    plan(settings, &c);
-    floats = pf_maximum_of(floats, c.workspace_floats);
+  for (int32_t round = 0; round < rounds(tile); ++round) {
+    floats = pf_maximum_of(floats, prepare(settings, problem, turned, tile, round).workspace_floats);
   }
   return floats * (int64_t)sizeof(float);
 }

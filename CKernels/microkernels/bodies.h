@@ -22,6 +22,7 @@
 #include "microkernels/operations_body.h"
 #include "microkernels/winograd_transform_body.h"
 #include "microkernels/winograd_line_body.h"
+#include "microkernels/winograd_strided_body.h"
 #include "microkernels/winograd_weight_body.h"
 #include "microkernels/winograd_product_body.h"
 

@@ -1,6 +1,6 @@
 // Winograd's leaf functions, a table of them for each tile. See convolution/winograd.h for the algorithm. What is said
 // below of squares of tile + 2 and of tile pixels goes for other tiles likewise: those of one row have windows, and
-// kernels, of one row; the windows of whole phases are the phases.
+// kernels, of one row; the windows of whole phases are the phases; those of stride 2 are wider.
 
 #ifndef PF_WINOGRAD_KERNELS_H
 #define PF_WINOGRAD_KERNELS_H
@@ -47,18 +47,27 @@ typedef struct pf_winograd_finish {
   pf_activation activation;
 } pf_winograd_finish;
 
+enum { pf_most_winograd_points = 81 };
+
 typedef struct pf_winograd_kernels {
   int32_t points;   // of a tile
+  int32_t weights;  // of a transformed kernel
   int32_t taps;     // of a kernel: 3 x 3 or 1 x 3
   int32_t rows;     // the largest register tile of the two products
   int32_t vectors;
+  uint8_t weight_of[pf_most_winograd_points];  // the transformed weight that a point's pixels are multiplied by
 
   /// B'dB of the windows of tile + 2 pixels squared of tiles first ..< first + tiles of a row of tiles, whose tile 0
   /// begins at (y, x).
   void (*transform_input)(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first, int64_t tiles,
                           const pf_winograd_tiles *result);
 
-  /// A dY A' of tiles of `tile` pixels squared, likewise.
+  /// The same of the output gradient, for the input gradient.
+  void (*transform_gradient_window)(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,
+                                    int64_t tiles, const pf_winograd_tiles *result);
+
+  /// A dY A' of tiles of `tile` pixels squared, likewise. With stride 2 this and the last two functions are NULL: the
+  /// weight gradient has too few products a transformed pixel to gain by them.
   void (*transform_output_gradient)(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,
                                     int64_t tiles, const pf_winograd_tiles *result);
 
@@ -72,15 +81,21 @@ typedef struct pf_winograd_kernels {
   void (*transform_turned_weight)(const float *weight, int64_t channel_stride, int64_t channels, int64_t outputs,
                                   const pf_winograd_block *result);
 
-  /// result(t, o) = the sum over c of input(c, t) * weight(c, o), in order, for points 0 ..< points; with `resume` the
-  /// sums go on from result as if they had not been interrupted. The input's tile_stride is the vector length.
-  void (*multiply)(int64_t points, int64_t tiles, int64_t channels, const pf_winograd_tiles *input,
-                   const pf_winograd_block *weight, const pf_winograd_block *result, bool resume);
+  /// result(t, o) = the sum over c of input(c, t) * weight(c, o), in order, for points 0 ..< points, of which point p
+  /// has the weights weight_of[p]; with `resume` the sums go on from result as if they had not been interrupted. The
+  /// input's tile_stride is the vector length.
+  void (*multiply)(int64_t points, const uint8_t *weight_of, int64_t tiles, int64_t channels,
+                   const pf_winograd_tiles *input, const pf_winograd_block *weight, const pf_winograd_block *result,
+                   bool resume);
 
   /// A'mA of tiles first ..< first + tiles of a row of tiles, whose tile 0 begins at (y, x); the products are in their
   /// order.
   void (*transform_output)(const pf_winograd_block *products, const pf_winograd_planes *planes, int64_t y, int64_t x,
                            int64_t first, int64_t tiles, const pf_winograd_finish *finish);
+
+  /// The same of the input's gradient; with stride 2 the tiles of the first row, or column, may begin one before it.
+  void (*transform_input_gradient)(const pf_winograd_block *products, const pf_winograd_planes *planes, int64_t y,
+                                   int64_t x, int64_t first, int64_t tiles, const pf_winograd_finish *finish);
 
   /// result(c, o) = (or +=) the sum over t in 0 ..< tiles, in order, of input(c, t) * gradient(o, t), for points
   /// 0 ..< points, and channels 0 ..< channels. The block_stride of both operands is the vector length.

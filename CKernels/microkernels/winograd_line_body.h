@@ -28,7 +28,7 @@ static void write_line(const pf_winograd_planes *planes, int64_t channel, int64_
   for (int64_t range = 0; range < p->ranges; ++range) {
     const int64_t column = x + p->column + range * planes->step_x, inside = planes->width - column;
     const int64_t columns = inside < p->pixels ? inside : p->pixels;
-    for (int64_t pixel = 0; pixel < columns; pixel += PF_LANES) {
+    for (int64_t pixel = column < 0 ? -column : 0; pixel < columns; pixel += PF_LANES) {
       vector square[PF_LANES];
       const float *pixels = strip + (range * p->phases + pixel) * PF_LANES;
       PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = load(pixels + c * PF_LANES);

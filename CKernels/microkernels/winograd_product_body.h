@@ -99,12 +99,13 @@ PF_INLINE void product_transposed(const int32_t rows, const int32_t vectors, int
 #define PF_WITH_ROWS_TO_14(tile, vectors, ...)
 #endif
 
-static void multiply(int64_t points, int64_t tiles, int64_t channels, const pf_winograd_tiles *input,
-                     const pf_winograd_block *weight, const pf_winograd_block *result, bool resume) {
+static void multiply(int64_t points, const uint8_t *weight_of, int64_t tiles, int64_t channels,
+                     const pf_winograd_tiles *input, const pf_winograd_block *weight, const pf_winograd_block *result,
+                     bool resume) {
   const int64_t vectors = weight->width / PF_LANES;
   const int64_t pieces = (tiles + PF_TILE_ROWS - 1) / PF_TILE_ROWS;
   for (int64_t p = 0; p < points; ++p) {
-    const float *point_weight = weight->data + p * weight->point_stride;
+    const float *point_weight = weight->data + weight_of[p] * weight->point_stride;
     for (int64_t piece = 0, t = 0; piece < pieces; ++piece) {
       const int64_t rows = (tiles - t) / (pieces - piece);
       const float *point_input = input->data + p * input->point_stride + t * PF_LANES;
@@ -163,31 +164,71 @@ static void multiply_transposed(int64_t points, int64_t tiles, int64_t channels,
 #undef PF_WITH_ROWS_TO_8
 #undef PF_WITH_ROWS_TO_14
 
-#define PF_WINOGRAD_ENTER(table, name, points_y, points_x, kernel_rows)  \
-  kernels->table = (pf_winograd_kernels){                                \
-      .points = points_y * points_x,                                     \
-      .taps = kernel_rows * 3,                                           \
-      .rows = PF_TILE_ROWS,                                              \
-      .vectors = PF_TILE_VECTORS,                                        \
-      .transform_input = transform_input_##name,                         \
-      .transform_output_gradient = transform_output_gradient_##name,     \
-      .transform_weight = transform_weight_##name,                       \
-      .transform_turned_weight = transform_turned_weight_##name,         \
-      .multiply = multiply,                                              \
-      .transform_output = transform_output_##name,                       \
-      .multiply_transposed = multiply_transposed,                        \
-      .transform_weight_gradient = transform_weight_gradient_##name,     \
-  };
+/// Each point has its own weights, but with stride 2 plain products share one along an axis of `height` or `width` > 1
+/// outputs; and tiles of 3 outputs do without the first.
+static void assign_weights(int32_t height, int32_t width, pf_winograd_kernels *kernels) {
+  for (int32_t i = 0, p = 0; i < strided_points(height); ++i) {
+    for (int32_t j = 0; j < strided_points(width); ++j, ++p) {
+      const int32_t y = height == 1 ? 0 : i + strided_tile - height, x = j + strided_tile - width;
+      const int32_t plain = strided_tile + 1, row = y < plain ? y : plain, column = x < plain ? x : plain;
+      kernels->weight_of[p] = (uint8_t)(row * (plain + 1) + column);
+    }
+  }
+}
+
+#define PF_WINOGRAD_ENTER(table, name, points_y, points_x, kernel_rows)                                        \
+  kernels->table = (pf_winograd_kernels){                                                                     \
+      .points = points_y * points_x,                                                                          \
+      .weights = points_y * points_x,                                                                         \
+      .taps = kernel_rows * 3,                                                                                \
+      .rows = PF_TILE_ROWS,                                                                                   \
+      .vectors = PF_TILE_VECTORS,                                                                             \
+      .transform_input = transform_input_##name,                                                              \
+      .transform_gradient_window = transform_input_##name,                                                    \
+      .transform_output_gradient = transform_output_gradient_##name,                                          \
+      .transform_weight = transform_weight_##name,                                                            \
+      .transform_turned_weight = transform_turned_weight_##name,                                              \
+      .multiply = multiply,                                                                                   \
+      .transform_output = transform_output_##name,                                                            \
+      .transform_input_gradient = transform_output_##name,                                                    \
+      .multiply_transposed = multiply_transposed,                                                             \
+      .transform_weight_gradient = transform_weight_gradient_##name,                                          \
+  };                                                                                                          \
+  for (int32_t p = 0; p < kernels->table.points; ++p) kernels->table.weight_of[p] = (uint8_t)p;
 #define PF_WINOGRAD_ENTER_PHASE(height, width) \
   PF_WINOGRAD_ENTER(winograd_phase[height - 1][width - 1], height##width, (2 * height - 1), (2 * width - 1), 3)
+#define PF_WINOGRAD_ENTER_STRIDED(table, height, width, filter, filter_weights, kernel_rows)                  \
+  kernels->table = (pf_winograd_kernels){                                                                     \
+      .points = strided_points(height) * strided_points(width),                                               \
+      .weights = filter_weights,                                                                              \
+      .taps = kernel_rows * 3,                                                                                \
+      .rows = PF_TILE_ROWS,                                                                                   \
+      .vectors = PF_TILE_VECTORS,                                                                             \
+      .transform_input = transform_input_strided_##height##width,                                             \
+      .transform_gradient_window = transform_gradient_window_strided_##height##width,                         \
+      .transform_weight = transform_weight_##filter,                                                          \
+      .transform_turned_weight = transform_turned_weight_##filter,                                            \
+      .multiply = multiply,                                                                                   \
+      .transform_output = transform_output_strided_##height##width,                                           \
+      .transform_input_gradient = transform_input_gradient_strided_##height##width,                           \
+  };                                                                                                          \
+  assign_weights(height, width, &kernels->table);
 
 static void fill_winograd(pf_kernels *kernels) {
   PF_WINOGRAD_ENTER(winograd_2, 2, 4, 4, 3)
   PF_WINOGRAD_ENTER(winograd_4, 4, 6, 6, 3)
   PF_WINOGRAD_ENTER(winograd_line, line, 1, line_points, 1)
   PF_EACH_PHASE(PF_WINOGRAD_ENTER_PHASE)
+  PF_WINOGRAD_ENTER_STRIDED(winograd_strided[0][0], 4, 4, strided, 36, 3)
+  PF_WINOGRAD_ENTER_STRIDED(winograd_strided[0][1], 4, 3, strided, 36, 3)
+  PF_WINOGRAD_ENTER_STRIDED(winograd_strided[1][0], 3, 4, strided, 36, 3)
+  PF_WINOGRAD_ENTER_STRIDED(winograd_strided[1][1], 3, 3, strided, 36, 3)
+  PF_WINOGRAD_ENTER_STRIDED(winograd_strided_line[0], 1, 4, strided_line, 6, 1)
+  PF_WINOGRAD_ENTER_STRIDED(winograd_strided_line[1], 1, 3, strided_line, 6, 1)
 }
 
 #undef PF_WINOGRAD_ENTER
 #undef PF_WINOGRAD_ENTER_PHASE
+#undef PF_WINOGRAD_ENTER_STRIDED
 #undef PF_EACH_PHASE
+#undef PF_EACH_STRIDED

@@ -3,10 +3,11 @@
 
 enum { most_taps = 9 };
 
-/// What filters are transformed for: tiles of m x m outputs, 3 rows a kernel; of 1 x m, 1 row; or, with m = 0, whole
-/// phases of height x width.
+/// What filters are transformed for: tiles of m x m outputs, 3 rows a kernel; of 1 x m, 1 row; the same of stride 2,
+/// with m = 4, which has as many weights; or, with m = 0, whole phases of height x width.
 typedef struct filter_form {
   int32_t m, rows;
+  bool strided;
   int32_t height, width;
 } filter_form;
 
@@ -46,6 +47,18 @@ PF_INLINE void winograd_weight_gradient(const int32_t m, const vector s[], vecto
     g[1] = multiply_add(broadcast(-2 * PF_SQRT_HALF / 3), odd_near, broadcast(PF_SQRT_2 / 6) * odd_far);
     g[2] = multiply_add(broadcast(-1.0f / 3), even_near, multiply_add(broadcast(1.0f / 3), even_far, s[5]));
   }
+}
+
+/// With stride 2, 5 values at points and the middle tap.
+PF_INLINE void strided_weight(const vector g[3], vector u[]) {
+  const float near = 1 / (2 * PF_NEAR * (PF_FAR * PF_FAR - PF_NEAR * PF_NEAR));
+  const float far = 1 / (2 * PF_FAR * (PF_FAR * PF_FAR - PF_NEAR * PF_NEAR));
+  u[0] = broadcast(1 / (PF_NEAR * PF_NEAR * PF_FAR * PF_FAR)) * g[0];
+  u[1] = broadcast(-near) * multiply_add(broadcast(PF_NEAR), g[2], g[0]);
+  u[2] = broadcast(near) * multiply_add(broadcast(-PF_NEAR), g[2], g[0]);
+  u[3] = broadcast(far) * multiply_add(broadcast(PF_FAR), g[2], g[0]);
+  u[4] = broadcast(-far) * multiply_add(broadcast(-PF_FAR), g[2], g[0]);
+  u[5] = g[1];
 }
 
 /// The products' factors for a phase of `length` pixels between zeros: 2 * length - 1 values from 3.
@@ -123,6 +136,14 @@ PF_INLINE void transform_phase_filter(const int32_t height, const int32_t width,
   }
 }
 
+PF_INLINE void form_weight(const filter_form form, const vector g[3], vector u[]) {
+  if (form.strided) {
+    strided_weight(g, u);
+  } else {
+    winograd_weight(form.m, g, u);
+  }
+}
+
 /// The taps, a vector each, transformed and stored a vector a point.
 PF_INLINE void transform_filter(const filter_form form, const float *filter, bool turned, float *point,
                                 int64_t point_stride) {
@@ -141,13 +162,13 @@ PF_INLINE void transform_filter(const filter_form form, const float *filter, boo
     if (rows == 1) {
       u[0] = g[0];
     } else {
-      winograd_weight(m, g, u);
+      form_weight(form, g, u);
     }
     PF_UNROLL for (int32_t i = 0; i < point_rows; ++i) lines[i][j] = u[i];
   }
   PF_UNROLL for (int32_t i = 0; i < point_rows; ++i) {
     vector u[6];
-    winograd_weight(m, lines[i], u);
+    form_weight(form, lines[i], u);
     PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, point += point_stride) store(point, u[j]);
   }
 }
@@ -308,20 +329,22 @@ PF_INLINE void transform_weight_gradient(const filter_form form, const pf_winogr
 
 static void transform_weight_phases(int32_t height, int32_t width, const float *weight, int64_t output_stride,
                                     int64_t channels, int64_t outputs, const pf_winograd_block *result) {
-  transform_weight((filter_form){0, 3, height, width}, weight, output_stride, channels, outputs, result);
+  transform_weight((filter_form){.rows = 3, .height = height, .width = width}, weight, output_stride, channels,
+                   outputs, result);
 }
 
 static void transform_turned_weight_phases(int32_t height, int32_t width, const float *weight, int64_t channel_stride,
                                            int64_t channels, int64_t outputs, const pf_winograd_block *result) {
-  transform_turned_weight((filter_form){0, 3, height, width}, weight, channel_stride, channels, outputs, result);
+  transform_turned_weight((filter_form){.rows = 3, .height = height, .width = width}, weight, channel_stride, channels,
+                          outputs, result);
 }
 
 static void transform_weight_gradient_phases(int32_t height, int32_t width, const pf_winograd_block *products,
                                              int64_t parts, int64_t part_stride, int64_t channels, int64_t outputs,
                                              const uint8_t *mask, bool accumulate, float *gradient,
                                              int64_t output_stride) {
-  transform_weight_gradient((filter_form){0, 3, height, width}, products, parts, part_stride, channels, outputs, mask,
-                            accumulate, gradient, output_stride);
+  transform_weight_gradient((filter_form){.rows = 3, .height = height, .width = width}, products, parts, part_stride,
+                            channels, outputs, mask, accumulate, gradient, output_stride);
 }
 
 /// The functions of tiles called `name`: each calls that of the same name and `form` with the arguments in front.
@@ -333,20 +356,25 @@ static void transform_weight_gradient_phases(int32_t height, int32_t width, cons
   static void transform_turned_weight_##name(const float *weight, int64_t channel_stride, int64_t channels,           \
                                              int64_t outputs, const pf_winograd_block *result) {                      \
     transform_turned_weight##form(__VA_ARGS__, weight, channel_stride, channels, outputs, result);                    \
-  }                                                                                                                   \
+  }
+#define PF_WINOGRAD_GRADIENTS(name, form, ...)                                                                        \
+  PF_WINOGRAD_WEIGHTS(name, form, __VA_ARGS__)                                                                        \
   static void transform_weight_gradient_##name(const pf_winograd_block *products, int64_t parts, int64_t part_stride, \
                                                int64_t channels, int64_t outputs, const uint8_t *mask,                \
                                                bool accumulate, float *gradient, int64_t output_stride) {             \
     transform_weight_gradient##form(__VA_ARGS__, products, parts, part_stride, channels, outputs, mask, accumulate,   \
                                     gradient, output_stride);                                                         \
   }
-#define PF_WINOGRAD_PHASE_WEIGHTS(height, width) PF_WINOGRAD_WEIGHTS(height##width, _phases, height, width)
+#define PF_WINOGRAD_PHASE_GRADIENTS(height, width) PF_WINOGRAD_GRADIENTS(height##width, _phases, height, width)
 
-PF_WINOGRAD_WEIGHTS(2, , (filter_form){.m = 2, .rows = 3})
-PF_WINOGRAD_WEIGHTS(4, , (filter_form){.m = 4, .rows = 3})
-PF_WINOGRAD_WEIGHTS(line, , (filter_form){.m = line_tile, .rows = 1})
-PF_EACH_PHASE(PF_WINOGRAD_PHASE_WEIGHTS)
+PF_WINOGRAD_GRADIENTS(2, , (filter_form){.m = 2, .rows = 3})
+PF_WINOGRAD_GRADIENTS(4, , (filter_form){.m = 4, .rows = 3})
+PF_WINOGRAD_GRADIENTS(line, , (filter_form){.m = line_tile, .rows = 1})
+PF_EACH_PHASE(PF_WINOGRAD_PHASE_GRADIENTS)
+PF_WINOGRAD_WEIGHTS(strided, , (filter_form){.m = strided_tile, .rows = 3, .strided = true})
+PF_WINOGRAD_WEIGHTS(strided_line, , (filter_form){.m = strided_tile, .rows = 1, .strided = true})
 
 #undef PF_WINOGRAD_WEIGHTS
-#undef PF_WINOGRAD_PHASE_WEIGHTS
+#undef PF_WINOGRAD_GRADIENTS
+#undef PF_WINOGRAD_PHASE_GRADIENTS
 #undef PF_WITH_PHASE

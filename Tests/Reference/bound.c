@@ -42,16 +42,19 @@ enum { transform_roundings = 7 + 7 + 4 };
 
 enum { taps = 3, most_outputs = 4, most_products = most_outputs + taps - 1 };
 
+enum { with_infinity = 1 };
+
 typedef struct growth {
   double output, weight_gradient;  // q
 } growth;
 
-static growth growth_of_winograd(int32_t outputs, const double *points) {
-  const int32_t products = outputs + taps - 1, finite = products - 1;
-  double a[most_products][most_outputs], g[most_products][taps], b[most_products] = {0};
+/// Of kernels of `width` taps, at finite points, or at infinity besides.
+static growth growth_of_winograd(int32_t outputs, int32_t width, const double *points, int32_t infinities) {
+  const int32_t products = outputs + width - 1, finite = products - infinities;
+  double a[most_products][most_outputs], g[most_products][taps] = {{0}}, b[most_products] = {0};
   for (int k = 0; k < products; k++) {
     const bool infinite = k == finite;
-    double coefficients[most_products] = {1}, scale = 1;
+    double coefficients[most_products + 1] = {1}, scale = 1;
     int degree = 0;
     for (int l = 0; l < finite; l++) {
       if (l == k) continue;
@@ -61,21 +64,31 @@ static growth growth_of_winograd(int32_t outputs, const double *points) {
     }
     for (int i = 0; i <= degree; i++) b[k] += fabs(coefficients[i]);
     for (int i = 0; i < outputs; i++) a[k][i] = infinite ? i == outputs - 1 : pow(fabs(points[k]), i);
-    for (int j = 0; j < taps; j++) g[k][j] = infinite ? j == taps - 1 : pow(fabs(points[k]), j) / fabs(scale);
+    for (int j = 0; j < width; j++) g[k][j] = infinite ? j == width - 1 : pow(fabs(points[k]), j) / fabs(scale);
   }
   growth q = {0};
   for (int i = 0; i < outputs; i++) {
     double sum = 0;
-    for (int k = 0; k < products; k++) sum += a[k][i] * (g[k][0] + g[k][1] + g[k][2]) * b[k];
+    for (int k = 0; k < products; k++)
+      for (int j = 0; j < width; j++) sum += a[k][i] * g[k][j] * b[k];
     q.output = fmax(q.output, sum);
   }
-  for (int j = 0; j < taps; j++) {
+  for (int j = 0; j < width; j++) {
     double sum = 0;
     for (int k = 0; k < products; k++)
       for (int i = 0; i < outputs; i++) sum += g[k][j] * a[k][i] * b[k];
     q.weight_gradient = fmax(q.weight_gradient, sum);
   }
   return q;
+}
+
+// With stride 2, the outer two taps meet every other pixel, and the middle one those between. Tiles have m = 4 or 3
+// outputs: F(m, 2) gives the outer taps' share from m + 1 points; the middle tap's is m plain products. In the input
+// gradient each pixel gets one of the two shares. The weight gradient is direct: a tile is a pixel.
+static growth growth_of_strided(void) {
+  const double points[] = {0, 0.75, -0.75, 2.5, -2.5};
+  const growth longer = growth_of_winograd(4, 2, points, 0), shorter = growth_of_winograd(3, 2, points + 1, 0);
+  return (growth){1 + fmax(longer.output, shorter.output), 1};
 }
 
 // A phase of n pixels between zeros gives n outputs, y_j = sum over i of t_(n-1-j+i) x_i with t_(n-2) ... t_n the three
@@ -150,20 +163,25 @@ ref_fast_bound ref_winograd_bound_of(const ref_convolution *p, int32_t rows, int
   const bool square = kernel_rows == 3 && rows == columns && (columns == 2 || columns == 4);
   const bool line = kernel_rows == 1 && rows == 1 && columns == 4;
   const bool whole = rows == 3 && columns == 3 && has_short_phases(p);
-  if (kernel_columns != 3 || p->stride_height != 1 || p->stride_width != 1 || !(square || line || whole)) {
-    return (ref_fast_bound){0};
-  }
+  // A single column isn't stepped along.
+  const int64_t stride_down = !upright ? p->stride_height : p->input_width == 1 ? 1 : p->stride_width;
+  const int64_t stride_across = upright ? p->stride_height : p->stride_width;
+  const bool strided = stride_across == 2 && stride_down == (line ? 1 : 2) && columns == 4;
+  const bool plain = stride_across == 1 && stride_down == 1;
+  if (kernel_columns != 3 || !(strided || plain) || !(square || line || whole)) return (ref_fast_bound){0};
   growth q;
   if (whole) {
     const growth down = growth_of_phases(p->input_height, p->dilation_height);
     const growth across = growth_of_phases(p->input_width, p->dilation_width);
     q = (growth){down.output * across.output, down.weight_gradient * across.weight_gradient};
   } else {
-    q = growth_of_winograd(columns, columns == 2 ? points_2 : points_4);
+    q = strided ? growth_of_strided()
+                : growth_of_winograd(columns, taps, columns == 2 ? points_2 : points_4, with_infinity);
     if (square) q = (growth){q.output * q.output, q.weight_gradient * q.weight_gradient};
   }
-  const double tiles_down = tiles_along(ref_output_height(p), p->dilation_height, upright ? columns : rows);
-  const double tiles_across = tiles_along(ref_output_width(p), p->dilation_width, upright ? rows : columns);
+  const int32_t length = strided ? 1 : columns, lines = strided ? 1 : rows;
+  const double tiles_down = tiles_along(ref_output_height(p), p->dilation_height, upright ? length : lines);
+  const double tiles_across = tiles_along(ref_output_width(p), p->dilation_width, upright ? lines : length);
   const int64_t inputs = p->input_channels / p->groups, outputs = p->output_channels / p->groups;
   const double tiles = (double)p->batch * tiles_down * tiles_across;
   return (ref_fast_bound){

@@ -13,8 +13,9 @@ analysis, SIAM J. Sci. Comput. 41(5), 2019), Hoeffding's inequality bounds that 
 with a probability of at most 2 exp(-LAMBDA^2 / 2): 3e-8 for LAMBDA = 6. The worst case would be the plain sum of
 absolute values, which says nothing after twenty layers. Maxima, ReLU and ReLU6 round nothing.
 
-A 3x3 convolution by Winograd's F(4x4, 3x3) sums the same terms after transforms, whose matrices enlarge m_i; each term
-passes 36 operations more. F(2x2, 3x3) enlarges and rounds less.
+A 3x3 convolution by Winograd's F(4x4, 3x3), or with stride 2 by F(4, 2) and plain products along an axis, sums the same
+terms after transforms, whose matrices enlarge m_i; each term passes at most 36 operations more. F(2x2, 3x3) enlarges and
+rounds less.
 """
 
 import torch
@@ -27,10 +28,8 @@ LAMBDA = 6
 UNIT = 2.0 ** -24
 
 
-def winograd_growth():
-    """The largest row of |A'|[(|G| 1) * (|B'| 1)] for the points 0, +-sqrt(1/2), +-sqrt(2) and infinity."""
-    root = 0.5 ** 0.5
-    points = [0, root, -root, 2 * root, -2 * root]
+def winograd_growth(points, taps):
+    """The largest row of |A'|[(|G| 1) * (|B'| 1)] of F(4, taps) with the points, and infinity if one is missing."""
     a, g, b = [], [], []
     for p in points:
         others = [q for q in points if q != p]
@@ -40,15 +39,24 @@ def winograd_growth():
             scale *= p - q
             polynomial = [x - q * y for x, y in zip(polynomial + [0], [0] + polynomial)]
         a.append([abs(p) ** i for i in range(4)])
-        g.append(sum(abs(p) ** j for j in range(3)) / abs(scale))
+        g.append(sum(abs(p) ** j for j in range(taps)) / abs(scale))
         b.append(sum(map(abs, polynomial)))
-    polynomial = [1.0]
-    for q in points:
-        polynomial = [x - q * y for x, y in zip(polynomial + [0], [0] + polynomial)]
-    a.append([0, 0, 0, 1])
-    g.append(1)
-    b.append(sum(map(abs, polynomial)))
-    return max(sum(a[k][i] * g[k] * b[k] for k in range(6)) for i in range(4))
+    if len(points) < 4 + taps - 1:
+        polynomial = [1.0]
+        for q in points:
+            polynomial = [x - q * y for x, y in zip(polynomial + [0], [0] + polynomial)]
+        a.append([0, 0, 0, 1])
+        g.append(1)
+        b.append(sum(map(abs, polynomial)))
+    return max(sum(x[i] * y * z for x, y, z in zip(a, g, b)) for i in range(4))
+
+
+ROOT = 0.5 ** 0.5
+# By stride. With stride 2, F(4, 2) is that of the outer taps, and the middle one's product is added.
+WINOGRAD_GROWTH = {
+    (1, 1): winograd_growth([0, ROOT, -ROOT, 2 * ROOT, -2 * ROOT], 3),
+    (2, 2): winograd_growth([0, 0.75, -0.75, 2.5, -2.5], 2) + 1,
+}
 
 
 def magnitudes(module, x, z):
@@ -59,10 +67,12 @@ def magnitudes(module, x, z):
         m = F.conv2d(x.abs(), weight, None if bias is None else bias.abs(), *settings)
         n = weight[0].numel() + 1
         ways = [(m, n)]
-        if module.kernel_size == (3, 3) and module.stride == (1, 1) and module.groups == 1:
-            largest = F.max_pool2d(x.abs(), 11, 1, 5)
+        if module.kernel_size == (3, 3) and module.stride in WINOGRAD_GROWTH and module.groups == 1:
+            step = module.stride[0]
+            # Of the pixels that an output's tile reads, wherever in the tile it lies, and one more.
+            largest = F.max_pool2d(x.abs(), 8 * step + 3, 1, 4 * step + 1)[:, :, ::step, ::step]
             tile = F.conv2d(largest, weight.amax((2, 3), keepdim=True))
-            ways.append((winograd_growth() ** 2 * tile, weight.shape[1] + 36))
+            ways.append((WINOGRAD_GROWTH[module.stride] ** 2 * tile, weight.shape[1] + 36))
         return ways
     if isinstance(module, nn.Linear):
         return [(F.linear(x.abs(), module.weight.abs(), module.bias.abs()), module.in_features + 1)]

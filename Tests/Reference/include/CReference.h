@@ -80,7 +80,7 @@ typedef struct ref_fast_bound {
 } ref_fast_bound;
 
 /// Winograd's F(rows x columns, 3 x 3) with 2 x 2 or 4 x 4, F(rows x columns, 1 x 3) with 1 x 4, or that upright; with
-/// 3 x 3 his algorithm on whole phases of a dilated kernel, of at most that many pixels. Zeros for a problem that it
+/// 4 outputs along an axis also of stride 2; with 3 x 3 his algorithm on whole phases of a dilated kernel, of at most that many pixels. Zeros for a problem that it
 /// doesn't apply to.
 ref_fast_bound ref_winograd_bound_of(const ref_convolution *problem, int32_t rows, int32_t columns);
 
@@ -149,7 +149,7 @@ ref_kernels ref_ckernels(void);
 enum { ref_activation_none = 0, ref_activation_relu = 1, ref_activation_relu6 = 2 };  // the values of CKernels.h
 enum { ref_numerics_fast = 0, ref_numerics_exact = 1 };
 enum { ref_isa_limit = 8 };                              // instruction sets are numbered 1 ..< ref_isa_limit
-enum { ref_algorithm_limit = 8 };                        // how many algorithms a report tells apart
+enum { ref_algorithm_limit = 12 };                       // how many algorithms a report tells apart
 
 typedef enum ref_data : int32_t {
   /// Integers so small that every partial sum is exact in float32 in any order: results of direct algorithms must equal
