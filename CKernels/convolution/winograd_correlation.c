@@ -19,6 +19,7 @@ enum {
   most_block_tiles = 112,
   most_block_points = 40 * most_block_tiles,  // their products of a block of outputs leave room likewise
   kind_tiles = 6,        // of each of several kinds, at least, for a block to be worth its products
+  own_tiles = 4,         // the same of a thread's own block
   weight_channels = 64,  // transformed at a time, when tiles come first
 };
 
@@ -34,6 +35,7 @@ typedef struct tiling {
   pf_winograd_grid grid;
   int64_t block_tiles;                   // of a block
   int64_t input_stride, product_stride;  // between points
+  int64_t piece_floats;                  // of a piece of the channels
   int64_t input_place, product_place;    // in a block's floats
 } tiling;
 
@@ -57,9 +59,10 @@ typedef struct correlation {
   int64_t blocks;                       // of tiles, of each kind some
   int64_t batch_blocks;                 // blocks transformed at a time, when tiles come first
   bool tiles_first;
+  bool own_blocks;        // tiles first, and threads have blocks of their own
   int64_t weight_stride;  // between a kernel's transformed weights
-  int64_t weight_count;  // channels of a block of transformed weights
-  int32_t parts;         // of the main loop
+  int64_t weight_count;   // channels of a block of transformed weights, and of a piece of the tiles'
+  int32_t parts;          // of the main loop
   // Floats of the workspace: tiles, weights, products; of a part, or shared.
   int64_t input_floats, weight_floats, product_floats;
   int64_t workspace_floats;
@@ -69,11 +72,28 @@ static double item_operations(const correlation *c, int64_t outputs) {
   return 2.0 * c->products / (double)c->blocks * (double)c->channels * (double)outputs;
 }
 
+/// Whether to cut tiles that come first into `more` blocks instead of `blocks`, so that each thread reads only tiles
+/// that it transformed itself.
+static bool cut_pays(const correlation *c, int64_t blocks, int64_t more) {
+  // Vector multiply-adds that it takes to read a vector that another core wrote, at worst, and to transform a weight.
+  const double shared_vector = 20, weight = 5;
+  if (c->tiles / more < c->kinds * own_tiles) return false;
+  const double vectors = c->products * (double)c->channel_blocks / 2;
+  const double weights = (double)(c->kernels->weights * c->channels * c->output_blocks) * (double)c->kernels->vectors;
+  return (double)(more - blocks) * weights * weight < vectors * shared_vector;
+}
+
 /// Blocks of at most `most` tiles, such that `blocks` times `others` items fill the threads evenly.
 static void cut_tiles(correlation *c, const pf_settings *settings, int64_t most, int64_t others) {
   int64_t blocks = pf_ceiling_divide(c->tiles, pf_maximum_of(most, 1));
   if (blocks * others < 4 * settings->threads) {
     while (blocks * others % settings->threads != 0 && blocks < c->tiles) blocks += 1;
+  }
+  // With many groups threads have groups of their own.
+  const int64_t more = pf_round_up(blocks, settings->threads);
+  if (c->tiles_first && more > blocks && c->groups < settings->threads && cut_pays(c, blocks, more)) {
+    blocks = more;
+    c->own_blocks = true;
   }
   c->blocks = 1;
   for (tiling *k = c->tilings; k < c->tilings + c->kinds; ++k) {
@@ -96,9 +116,11 @@ static void plan(const pf_settings *settings, correlation *c) {
   const int64_t most_tiles = pf_minimum_of(most_block_tiles, most_block_points / points);
   const int64_t least_tiles = c->kinds == 1 ? rows : c->kinds * kind_tiles;
   c->tiles_first = affordable < least_tiles || all_weights > shared_weights || c->tiles < 8 * rows;
-  c->weight_count = c->channels;
+  // Pieces of the tiles' channels lie apart, at all points: threads that transform different ones write far from each
+  // other.
+  const int64_t pieces = c->tiles_first ? pf_ceiling_divide(c->channels, weight_channels) : 1;
+  c->weight_count = pf_round_up(pf_ceiling_divide(c->channels, pieces), c->lanes);
   if (c->tiles_first) {
-    c->weight_count = pf_minimum_of(c->channels, weight_channels);
     cut_tiles(c, settings, most_tiles, c->groups * c->output_blocks);
   } else {
     cut_tiles(c, settings, pf_minimum_of(affordable, most_tiles), c->groups);
@@ -106,9 +128,10 @@ static void plan(const pf_settings *settings, correlation *c) {
   for (tiling *k = c->tilings; k < c->tilings + c->kinds; ++k) {
     k->input_place = c->input_floats;
     k->product_place = c->product_floats;
-    k->input_stride = pf_winograd_point_stride(c->channel_blocks * k->block_tiles * c->lanes);
+    k->input_stride = pf_winograd_point_stride(c->weight_count * k->block_tiles);
+    k->piece_floats = k->grid.points * k->input_stride;
     k->product_stride = pf_winograd_point_stride(k->block_tiles * c->output_width);
-    c->input_floats += k->grid.points * k->input_stride;
+    c->input_floats += pieces * k->piece_floats;
     c->product_floats += k->grid.points * k->product_stride;
   }
   c->weight_stride = pf_winograd_point_stride(c->weight_count * c->output_width);
@@ -160,7 +183,8 @@ static int64_t outputs_of(const correlation *c, int64_t output_block) {
 /// Where a block's transformed channels from `channel` on lie; `channel` is a multiple of the vector length.
 static pf_winograd_tiles input_tiles(const correlation *c, const tiling *k, int64_t channel, float *block) {
   return (pf_winograd_tiles){
-      .data = block + k->input_place + channel * k->block_tiles,
+      .data = block + k->input_place + channel / c->weight_count * k->piece_floats +
+              channel % c->weight_count * k->block_tiles,
       .point_stride = k->input_stride,
       .block_stride = k->block_tiles * c->lanes,
       .tile_stride = c->lanes,
@@ -336,7 +360,7 @@ static void run_outputs(void *argument, int64_t begin, int64_t end, int32_t part
   const run *r = argument;
   const correlation *c = r->c;
   const int64_t all_outputs = c->groups * c->output_blocks;
-  const bool by_block = r->batch % c->parts == 0 && c->weight_count < c->channels;
+  const bool by_block = r->batch % c->parts == 0 && (c->own_blocks || c->weight_count < c->channels);
   int64_t transformed = -1;  // the block of outputs whose weights, all of them, are at hand
   for (int64_t item = begin; item < end; ++item) {
     const int64_t block = by_block ? item / all_outputs : item % r->batch;

@@ -12,8 +12,8 @@ enum {
 #define PF_NEAR 0.75f
 #define PF_FAR 2.5f
 
-/// Along an axis on which tiles have m outputs, or 1 where the kernel has one row: the pixels of a tile, and of a window,
-/// of the input or of the output; and the values after the transform.
+/// Along an axis on which tiles have m outputs, or 1 where the kernel has one row: the pixels of a tile, and of a
+/// window, of the input or of the output; and the values after the transform.
 PF_INLINE int32_t strided_pixels(const bool of_input, const int32_t m) { return m > 1 && of_input ? 2 * m : m; }
 PF_INLINE int32_t strided_reach(const bool of_input, const int32_t m) {
   return m == 1 ? 1 : strided_pixels(of_input, m) + 1;
