@@ -94,7 +94,7 @@ pf_algorithm pf_plan_algorithm(const pf_settings *settings, const pf_convolution
   const struct {
     pf_algorithm algorithm;
     bool applies;
-  } candidates[] = {{pf_algorithm_winograd_2, !strided && problem->kernel_height == 3},
+  } candidates[] = {{pf_algorithm_winograd_2, !strided && problem->kernel_height == 3 && problem->kernel_width == 3},
                     {pf_algorithm_winograd_whole, pf_winograd_whole_applies(problem)},
                     {pf_algorithm_winograd_4, !strided},
                     {pf_algorithm_winograd_strided, strided && pass != pf_pass_weight_gradient}};
@@ -125,12 +125,17 @@ pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolu
   PF_TRY(pf_convolution_read(&problem, &laid, &shape));
   PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
   const bool line = problem->kernel_height == 1;
+  static const char *const six_points[3][2] = {{"winograd 1x4", "winograd 1x2"},
+                                               {"winograd 4x4", "winograd 4x2"},
+                                               {"winograd 2x4", "winograd 2x2"}};
   switch (pf_plan_algorithm(&settings, problem, pass)) {
     case pf_algorithm_direct: *name = "direct"; break;
     case pf_algorithm_depthwise: *name = "depthwise"; break;
     case pf_algorithm_winograd_2: *name = "winograd 2x2"; break;
     case pf_algorithm_winograd_whole: *name = "winograd 3x3"; break;
-    case pf_algorithm_winograd_4: *name = line ? "winograd 1x4" : "winograd 4x4"; break;
+    case pf_algorithm_winograd_4:
+      *name = six_points[problem->kernel_height / 2][problem->kernel_width / 2 - 1];
+      break;
     case pf_algorithm_winograd_strided: *name = line ? "winograd 1x4 stride 2" : "winograd 4x4 stride 2"; break;
   }
   return pf_ok;

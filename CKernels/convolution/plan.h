@@ -9,9 +9,9 @@
 typedef enum pf_algorithm : int32_t {
   pf_algorithm_direct = 0,
   pf_algorithm_depthwise = 1,   // convolution/depthwise.h
-  pf_algorithm_winograd_2 = 2,  // F(2 x 2, 3 x 3); the value is the tile
+  pf_algorithm_winograd_2 = 2,  // F(2 x 2, 3 x 3); the value stands for the tile
   pf_algorithm_winograd_whole = pf_winograd_whole,  // whole phases
-  pf_algorithm_winograd_4 = 4,  // F(4 x 4, 3 x 3), or F(1 x 4, 1 x 3) for a kernel of one row
+  pf_algorithm_winograd_4 = 4,  // F(4 x 4, 3 x 3), and with its points 5 taps along an axis, or a single row
   pf_algorithm_winograd_strided = pf_winograd_strided,  // tiles as large of kernels of stride 2
 } pf_algorithm;
 

@@ -1,10 +1,15 @@
 #include "convolution/winograd.h"
 
+static bool is_transformed(int64_t taps) { return taps == 3 || taps == 5; }
+
 bool pf_winograd_applies(const pf_convolution2d *p) {
-  const bool kernel = p->kernel_width == 3 && (p->kernel_height == 3 || p->kernel_height == 1);
-  const bool strided = p->stride_width == 2 && p->stride_height == (p->kernel_height == 1 ? 1 : 2) &&
-                       p->dilation_width == 1 && (p->dilation_height == 1 || p->kernel_height == 1);
-  if (p->batch == 0 || !kernel || !(strided || (p->stride_height == 1 && p->stride_width == 1))) return false;
+  const bool line = p->kernel_height == 1;
+  const bool kernel = is_transformed(p->kernel_width) && (line || is_transformed(p->kernel_height));
+  const bool plain = p->stride_height == 1 && p->stride_width == 1;
+  const bool strided = p->kernel_width == 3 && p->kernel_height <= 3 && p->stride_width == 2 &&
+                       p->stride_height == (line ? 1 : 2) && p->dilation_width == 1 &&
+                       (p->dilation_height == 1 || line);
+  if (p->batch == 0 || !kernel || !(plain || strided)) return false;
   // Nothing that large can be in memory; below, no product of counts overflows.
   const double most = 0x1p44;
   const double height = (double)p->input_height + (double)p->padding_top + (double)p->padding_bottom;
@@ -18,10 +23,8 @@ bool pf_winograd_whole_applies(const pf_convolution2d *p) {
   enum { longest = 3 };
   if (pf_winograd_is_strided(p)) return false;
   const int64_t y = p->dilation_height, x = p->dilation_width, height = p->input_height, width = p->input_width;
-  if (p->kernel_height != 3 || p->padding_top != y || p->padding_bottom != y || p->padding_left != x ||
-      p->padding_right != x) {
-    return false;
-  }
+  if (p->kernel_height != 3 || p->kernel_width != 3) return false;
+  if (p->padding_top != y || p->padding_bottom != y || p->padding_left != x || p->padding_right != x) return false;
   // Where all phases are single pixels, the kernel is a smaller one.
   return y < height && x < width && pf_ceiling_divide(height, y) <= longest && pf_ceiling_divide(width, x) <= longest;
 }
@@ -88,11 +91,12 @@ pf_winograd_grid pf_winograd_tiling(const pf_convolution2d *p, bool of_input, in
     grid.points = (line ? 1 : strided_points(kind & 2)) * strided_points(kind & 1);
     grid.weights = (line ? 1 : axis_weights) * axis_weights;
   } else {
-    grid.tile_height = line ? 1 : tile;
-    grid.tile_width = tile;
+    const int64_t points = tile == 2 ? 4 : 6;
+    grid.tile_height = line ? 1 : points - p->kernel_height + 1;
+    grid.tile_width = points - p->kernel_width + 1;
     grid.rows = tiles_along(height, grid.tile_height, p->dilation_height);
-    grid.columns = tiles_along(width, tile, p->dilation_width);
-    grid.points = grid.weights = (grid.tile_height + p->kernel_height - 1) * (tile + 2);
+    grid.columns = tiles_along(width, grid.tile_width, p->dilation_width);
+    grid.points = grid.weights = line ? points : points * points;
   }
   grid.tiles = p->batch * grid.rows * grid.columns;
   return grid;

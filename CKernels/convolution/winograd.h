@@ -1,9 +1,9 @@
-// Winograd's minimal filtering for 3 x 3 and 1 x 3 kernels of stride 1, dilated or not, in all three passes, and of
-// stride 2 in the first two (Winograd, Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for
-// Convolutional Neural Networks, 2016).
+// Winograd's minimal filtering for kernels of 3 or 5 taps along an axis, or of one row, with stride 1, dilated or not,
+// in all three passes, and for 3 x 3 and 1 x 3 kernels with stride 2 in the first two (Winograd, Arithmetic Complexity
+// of Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016).
 //
-// F(m x m, 3 x 3): an m x m tile of outputs from (m + 2)^2 products a channel instead of 9 m^2. With the interpolation
-// points p_0 ... p_m and infinity, and M(x) the product of the (x - p_k),
+// F(m x m, r x r): an m x m tile of outputs from n^2 products a channel, n = m + r - 1, instead of (m r)^2. With the
+// interpolation points p_0 ... p_(n - 2) and infinity, and M(x) the product of the (x - p_k),
 //
 //   forward           Y  = A'[ sum over c of (G g G') . (B'd B) ] A
 //   input gradient    the same of the output gradient, with the weights turned by 180 degrees
@@ -13,28 +13,29 @@
 //   G[k][j]  = p_k^j / M'(p_k)                   row at infinity: 1 in the last column
 //   B'[k][.] = coefficients of M(x) / (x - p_k)  row at infinity: those of M(x)
 //
-// F(2 x 2) has the points 0, 1, -1: 2.25 times fewer multiplications, factors that are powers of 2. F(4 x 4) has the
-// points 0, sqrt(1/2), -sqrt(1/2), sqrt(2), -sqrt(2): 4 times fewer. Its error is a few times smaller than that of the
-// textbook's 0, 1, -1, 2, -2, since the powers of the points and their reciprocals stay closer to 1, and M(x) = x^5 -
-// 5/2 x^3 + x keeps the transforms as cheap.
+// F(2 x 2, 3 x 3) has n = 4, the points 0, 1, -1: 2.25 times fewer multiplications, factors that are powers of 2. All
+// others have n = 6, the points 0, sqrt(1/2), -sqrt(1/2), sqrt(2), -sqrt(2): F(4 x 4, 3 x 3) takes 4 times fewer
+// multiplications, F(2 x 2, 5 x 5) 2.8 times. Their error is a few times smaller than that of the textbook's 0, 1, -1,
+// 2, -2, since the powers of the points and their reciprocals stay closer to 1, and M(x) = x^5 - 5/2 x^3 + x keeps the
+// transforms as cheap. The axes don't depend on one another: a 3 x 5 kernel has F(4 x 2), a 5 x 3 kernel F(2 x 4), and
+// of a kernel of one row only rows are transformed, a row of 4 outputs from 6 products instead of 12, or of 2 instead
+// of 10.
 //
 // Error. Every value is a sum of monomials, products of two operands and of constants, and with u = 2^-24 each rounding
 // multiplies the monomials below it by 1 + d, |d| <= u. Hence (Higham, Accuracy and Stability of Numerical Algorithms,
 // 2nd ed., section 3.1) |computed - exact| <= gamma_n * the sum of the monomials' absolute values, gamma_n = n u / (1 -
 // n u), where n is the most roundings on a monomial's way: 5 in each one-dimensional transform (its constant, which may
 // be a root over 3, the multiplication by it, and two additions), so 30 in all, one for each addition of the sum and 3
-// more for the product, a bias and a value accumulated onto. One dimension magnifies absolute values by at most
+// more for the product, a bias and a value accumulated onto. An axis magnifies absolute values by at most
 //   q = max over i of the sum over k of |A'|[i][k] (sum over j of |G|[k][j]) (sum over l of |B'|[k][l])
 // in the first two passes, and with G' in the place of A' and A in that of G in the third. Therefore
-//   |error| <= gamma_(terms + 33) * terms * q^2 * (largest |a|) * (largest |b|),
-// terms being the channels summed over, or the tiles; q^2 is
+//   |error| <= gamma_(terms + 33) * terms * (q of either axis) * (largest |a|) * (largest |b|),
+// terms being the channels summed over, or the tiles; q is
 //                      forward, input gradient    weight gradient
-//   F(2 x 2)                             64.0               36.0
-//   F(4 x 4)                            620.0              944.3
-// (9 and tile^2 for a direct algorithm). Measured errors are hundreds of times smaller.
-//
-// F(1 x 4, 1 x 3): of a kernel of one row only rows are transformed, with the points of F(4 x 4): a row of 4 outputs
-// from 6 products instead of 12. Its error has q in the place of q^2: 24.9, and 30.8 in the weight gradient.
+//   F(2, 3)                               8.0                6.0
+//   F(4, 3)                              24.9               30.8
+//   F(2, 5)                              37.3               19.1
+// and 1 for a kernel's one row (r and m for a direct algorithm). Measured errors are hundreds of times smaller.
 //
 // A dilated kernel meets only pixels that are congruent modulo the dilation: dilation_height x dilation_width
 // interleaved problems, phases, that have their own tiles.
@@ -46,7 +47,8 @@
 //   y = E'[ (W g) . (E x) ], last output first,    dg = W'[ sum over phases of (E x) . (E dy) ], dy last value first.
 // The points are 0, 1 and infinity for n = 2, and 0, sqrt(1/2), -sqrt(1/2), sqrt(2), -sqrt(2) for n = 3: 3 and 5
 // products of two factors where F(2) takes 4 and 8. Lengths along an axis differ by one: each pair of lengths is a kind
-// of tiles with weights of its own. The bound above holds, with q^2 = 341.8, and 351.2 in the weight gradient.
+// of tiles with weights of its own. The bound above holds, with 341.8 in the place of the two q, 351.2 in the weight
+// gradient.
 //
 // Stride 2. Along an axis the outer two taps meet every other pixel, and the middle one those between: 4 outputs come
 // from the 5 products of F(4, 2), of pixels 0, 2, 4, 6, 8 of a window of 9, and 4 plain ones, of pixels 1, 3, 5, 7. 9
@@ -57,8 +59,7 @@
 // they have nearly the least error, in the mean over random data. Weights are divided by the derivative of
 // (x^2 - 9/16) (x^2 - 25/4) for both, so that both kinds of tiles have the same ones, the middle tap's once: 36 of 81
 // products. Then F(4, 2)'s transform of pixels is divided by the point. The plain product adds 1 to q = 11.34 of
-// F(4, 2), and of F(3, 2), in the forward pass: the bound above holds with q^2 = 152.4, or q = 12.4 for a kernel of one
-// row.
+// F(4, 2), and of F(3, 2), in the forward pass: the bound above holds with q = 12.35.
 //
 // A NaN or an infinity in an operand spreads to the whole tile that it takes part in.
 
@@ -68,7 +69,8 @@
 #include "convolution/gradient_mask.h"
 #include "convolution/plane_sums.h"
 
-/// Whether a checked problem is one of Winograd's: 3 x 3 or 1 x 3, not empty, of stride 1 or, undilated, of stride 2.
+/// Whether a checked problem is one of Winograd's, not empty: of 3 or 5 columns, and rows, or of one row, with stride
+/// 1; or 3 x 3 or 1 x 3, undilated, with stride 2.
 bool pf_winograd_applies(const pf_convolution2d *problem);
 
 /// Whether such a problem has stride 2.
@@ -181,8 +183,8 @@ static inline const pf_winograd_kernels *pf_winograd_kernels_of(const pf_setting
     return problem->kernel_height == 1 ? &settings->kernels->winograd_strided_line[grid->kind]
                                        : &settings->kernels->winograd_strided[grid->kind / 2][grid->kind % 2];
   }
-  if (problem->kernel_height == 1) return &settings->kernels->winograd_line;
-  return tile == 2 ? &settings->kernels->winograd_2 : &settings->kernels->winograd_4;
+  if (tile == 2) return &settings->kernels->winograd_2;
+  return &settings->kernels->winograd_6[problem->kernel_height / 2][problem->kernel_width / 2 - 1];
 }
 
 #endif

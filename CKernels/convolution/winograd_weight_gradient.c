@@ -40,7 +40,7 @@ enum {
   item_channels = 64,  // by weights: of a block
   item_blocks = 2,     // blocks of outputs, likewise
   most_lanes = 16,
-  most_taps = 9,
+  most_taps = 25,
 };
 
 typedef enum sharing { by_chunk, by_point, by_weights } sharing;

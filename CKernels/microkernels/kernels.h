@@ -214,7 +214,8 @@ typedef struct pf_kernels {
   pf_depthwise_kernels depthwise;
   pf_depthwise_rows_kernels depthwise_rows;
 
-  pf_winograd_kernels winograd_2, winograd_4, winograd_line;  // of tiles 2x2, 4x4 and 1x4
+  pf_winograd_kernels winograd_2;        // of tiles of 2x2 outputs of 3x3 kernels
+  pf_winograd_kernels winograd_6[3][2];  // of tiles with 6 points, by kernel height 1, 3, 5 and width 3, 5
   pf_winograd_kernels winograd_phase[3][3];                   // of whole phases, by height - 1 and width - 1
   // Of stride 2, with 4 outputs, or 3, along the height and along the width; for kernels of one row along the width.
   pf_winograd_kernels winograd_strided[2][2], winograd_strided_line[2];

@@ -1,6 +1,5 @@
-// Winograd's leaf functions, a table of them for each tile. See convolution/winograd.h for the algorithm. What is said
-// below of squares of tile + 2 and of tile pixels goes for other tiles likewise: those of one row have windows, and
-// kernels, of one row; the windows of whole phases are the phases; those of stride 2 are wider.
+// Winograd's leaf functions, a table of them for each tile. See convolution/winograd.h for the algorithm. A tile's
+// window is what the kernel reads for it; the windows of whole phases are the phases.
 
 #ifndef PF_WINOGRAD_KERNELS_H
 #define PF_WINOGRAD_KERNELS_H
@@ -52,12 +51,12 @@ enum { pf_most_winograd_points = 81 };
 typedef struct pf_winograd_kernels {
   int32_t points;   // of a tile
   int32_t weights;  // of a transformed kernel
-  int32_t taps;     // of a kernel: 3 x 3 or 1 x 3
+  int32_t taps;     // of a kernel
   int32_t rows;     // the largest register tile of the two products
   int32_t vectors;
   uint8_t weight_of[pf_most_winograd_points];  // the transformed weight that a point's pixels are multiplied by
 
-  /// B'dB of the windows of tile + 2 pixels squared of tiles first ..< first + tiles of a row of tiles, whose tile 0
+  /// B'dB of the windows of tiles first ..< first + tiles of a row of tiles, the first of which, that of tile 0,
   /// begins at (y, x).
   void (*transform_input)(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first, int64_t tiles,
                           const pf_winograd_tiles *result);
@@ -66,8 +65,8 @@ typedef struct pf_winograd_kernels {
   void (*transform_gradient_window)(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,
                                     int64_t tiles, const pf_winograd_tiles *result);
 
-  /// A dY A' of tiles of `tile` pixels squared, likewise. With stride 2 this and the last two functions are NULL: the
-  /// weight gradient has too few products a transformed pixel to gain by them.
+  /// A dY A' of the tiles themselves, likewise. With stride 2 this and the last two functions are NULL: the weight
+  /// gradient has too few products a transformed pixel to gain by them.
   void (*transform_output_gradient)(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,
                                     int64_t tiles, const pf_winograd_tiles *result);
 

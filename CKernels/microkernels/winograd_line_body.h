@@ -1,7 +1,7 @@
 // Winograd's transforms tile by tile without overlap of rows: of tiles of one row, for kernels of one row, and of whole
 // phases. They have the strips and the one-dimensional arithmetic of winograd_transform_body.h.
 
-enum { line_tile = 4, line_points = line_tile + 2, longest_phase = 3, phase_points = 2 * longest_phase - 1 };
+enum { most_line_tile = 4, line_points = 6, longest_phase = 3, phase_points = 2 * longest_phase - 1 };
 
 // MARK: Rows of pixels
 
@@ -41,26 +41,26 @@ static void write_line(const pf_winograd_planes *planes, int64_t channel, int64_
 
 // MARK: Tiles of one row
 
-/// B'd of the windows, or A dY of the tiles, of a row of tiles.
-PF_INLINE void transform_line(const bool of_gradient, const pf_winograd_planes *planes, int64_t y, int64_t x,
-                              int64_t first, int64_t tiles, const pf_winograd_tiles *result) {
+/// B'd of the windows, or A dY of the tiles, of a row of tiles of m outputs.
+PF_INLINE void transform_line(const int32_t m, const bool of_gradient, const pf_winograd_planes *planes, int64_t y,
+                              int64_t x, int64_t first, int64_t tiles, const pf_winograd_tiles *result) {
   float strip[strip_row] __attribute__((aligned(64)));
-  const int32_t reach = of_gradient ? line_tile : line_points;
+  const int32_t reach = of_gradient ? m : line_points;
   float *data = result->data;
   while (tiles > 0) {
-    const piece p = next_piece(line_tile, reach, planes->step_x, first, tiles);
+    const piece p = next_piece(m, reach, planes->step_x, first, tiles);
     for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
       const channel_vector channels = channels_from(planes, channel);
       read_line(planes, &channels, y, x, &p, strip);
       float *tile = data + channel / PF_LANES * result->block_stride;
       for (int64_t t = 0; t < p.tiles; ++t, tile += result->tile_stride) {
         vector d[line_points], v[line_points];
-        const float *place = strip + strip_place(line_tile, &p, t);
+        const float *place = strip + strip_place(m, &p, t);
         PF_UNROLL for (int32_t j = 0; j < reach; ++j) d[j] = load(place + j * p.phases * PF_LANES);
         if (of_gradient) {
-          winograd_output_gradient(line_tile, d, v);
+          winograd_output_gradient(m, line_points, d, v);
         } else {
-          winograd_input(line_tile, d, v);
+          winograd_input(line_points, d, v);
         }
         PF_UNROLL for (int32_t j = 0; j < line_points; ++j) store(tile + j * result->point_stride, v[j]);
       }
@@ -71,31 +71,22 @@ PF_INLINE void transform_line(const bool of_gradient, const pf_winograd_planes *
   }
 }
 
-static void transform_input_line(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first, int64_t tiles,
-                                 const pf_winograd_tiles *result) {
-  transform_line(false, planes, y, x, first, tiles, result);
-}
-
-static void transform_output_gradient_line(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,
-                                           int64_t tiles, const pf_winograd_tiles *result) {
-  transform_line(true, planes, y, x, first, tiles, result);
-}
-
-static void transform_output_line(const pf_winograd_block *products, const pf_winograd_planes *planes, int64_t y,
-                                  int64_t x, int64_t first, int64_t tiles, const pf_winograd_finish *finish) {
+PF_INLINE void transform_line_output(const int32_t m, const pf_winograd_block *products,
+                                     const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,
+                                     int64_t tiles, const pf_winograd_finish *finish) {
   float strip[strip_row] __attribute__((aligned(64)));
   for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
     const int64_t left = planes->channels - channel, channels = left < PF_LANES ? left : PF_LANES;
     const vector bias = finish->bias == NULL ? broadcast(0) : load_first(channels, finish->bias + channel);
     const float *product = products->data + channel;
     for (int64_t done = 0; done < tiles;) {
-      const piece p = next_piece(line_tile, line_tile, planes->step_x, first + done, tiles - done);
+      const piece p = next_piece(m, m, planes->step_x, first + done, tiles - done);
       for (int64_t t = 0; t < p.tiles; ++t, product += products->width) {
-        vector m[line_points], values[line_tile];
-        PF_UNROLL for (int32_t j = 0; j < line_points; ++j) m[j] = load(product + j * products->point_stride);
-        winograd_output(line_tile, m, values);
-        float *place = strip + strip_place(line_tile, &p, t);
-        PF_UNROLL for (int32_t j = 0; j < line_tile; ++j) {
+        vector v[line_points], values[most_line_tile];
+        PF_UNROLL for (int32_t j = 0; j < line_points; ++j) v[j] = load(product + j * products->point_stride);
+        winograd_output(m, line_points, v, values);
+        float *place = strip + strip_place(m, &p, t);
+        PF_UNROLL for (int32_t j = 0; j < m; ++j) {
           store(place + j * p.phases * PF_LANES, activate(values[j] + bias, finish->activation));
         }
       }
@@ -104,6 +95,25 @@ static void transform_output_line(const pf_winograd_block *products, const pf_wi
     }
   }
 }
+
+#define PF_WINOGRAD_LINES(name, m)                                                                                     \
+  static void transform_input_##name(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,            \
+                                     int64_t tiles, const pf_winograd_tiles *result) {                                 \
+    transform_line(m, false, planes, y, x, first, tiles, result);                                                      \
+  }                                                                                                                    \
+  static void transform_output_gradient_##name(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,  \
+                                               int64_t tiles, const pf_winograd_tiles *result) {                       \
+    transform_line(m, true, planes, y, x, first, tiles, result);                                                       \
+  }                                                                                                                    \
+  static void transform_output_##name(const pf_winograd_block *products, const pf_winograd_planes *planes, int64_t y,  \
+                                      int64_t x, int64_t first, int64_t tiles, const pf_winograd_finish *finish) {     \
+    transform_line_output(m, products, planes, y, x, first, tiles, finish);                                            \
+  }
+
+PF_WINOGRAD_LINES(kernel_13, 4)
+PF_WINOGRAD_LINES(kernel_15, 2)
+
+#undef PF_WINOGRAD_LINES
 
 // MARK: Whole phases
 

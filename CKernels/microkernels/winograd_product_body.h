@@ -176,11 +176,11 @@ static void assign_weights(int32_t height, int32_t width, pf_winograd_kernels *k
   }
 }
 
-#define PF_WINOGRAD_ENTER(table, name, points_y, points_x, kernel_rows)                                        \
+#define PF_WINOGRAD_ENTER(table, name, points_y, points_x, kernel_taps)                                        \
   kernels->table = (pf_winograd_kernels){                                                                     \
       .points = points_y * points_x,                                                                          \
       .weights = points_y * points_x,                                                                         \
-      .taps = kernel_rows * 3,                                                                                \
+      .taps = kernel_taps,                                                                                    \
       .rows = PF_TILE_ROWS,                                                                                   \
       .vectors = PF_TILE_VECTORS,                                                                             \
       .transform_input = transform_input_##name,                                                              \
@@ -196,12 +196,12 @@ static void assign_weights(int32_t height, int32_t width, pf_winograd_kernels *k
   };                                                                                                          \
   for (int32_t p = 0; p < kernels->table.points; ++p) kernels->table.weight_of[p] = (uint8_t)p;
 #define PF_WINOGRAD_ENTER_PHASE(height, width) \
-  PF_WINOGRAD_ENTER(winograd_phase[height - 1][width - 1], height##width, (2 * height - 1), (2 * width - 1), 3)
-#define PF_WINOGRAD_ENTER_STRIDED(table, height, width, filter, filter_weights, kernel_rows)                  \
+  PF_WINOGRAD_ENTER(winograd_phase[height - 1][width - 1], height##width, (2 * height - 1), (2 * width - 1), 9)
+#define PF_WINOGRAD_ENTER_STRIDED(table, height, width, filter, filter_weights, kernel_taps)                  \
   kernels->table = (pf_winograd_kernels){                                                                     \
       .points = strided_points(height) * strided_points(width),                                               \
       .weights = filter_weights,                                                                              \
-      .taps = kernel_rows * 3,                                                                                \
+      .taps = kernel_taps,                                                                                    \
       .rows = PF_TILE_ROWS,                                                                                   \
       .vectors = PF_TILE_VECTORS,                                                                             \
       .transform_input = transform_input_strided_##height##width,                                             \
@@ -215,16 +215,20 @@ static void assign_weights(int32_t height, int32_t width, pf_winograd_kernels *k
   assign_weights(height, width, &kernels->table);
 
 static void fill_winograd(pf_kernels *kernels) {
-  PF_WINOGRAD_ENTER(winograd_2, 2, 4, 4, 3)
-  PF_WINOGRAD_ENTER(winograd_4, 4, 6, 6, 3)
-  PF_WINOGRAD_ENTER(winograd_line, line, 1, line_points, 1)
+  PF_WINOGRAD_ENTER(winograd_2, 2, 4, 4, 9)
+  PF_WINOGRAD_ENTER(winograd_6[0][0], kernel_13, 1, 6, 3)
+  PF_WINOGRAD_ENTER(winograd_6[0][1], kernel_15, 1, 6, 5)
+  PF_WINOGRAD_ENTER(winograd_6[1][0], kernel_33, 6, 6, 9)
+  PF_WINOGRAD_ENTER(winograd_6[1][1], kernel_35, 6, 6, 15)
+  PF_WINOGRAD_ENTER(winograd_6[2][0], kernel_53, 6, 6, 15)
+  PF_WINOGRAD_ENTER(winograd_6[2][1], kernel_55, 6, 6, 25)
   PF_EACH_PHASE(PF_WINOGRAD_ENTER_PHASE)
-  PF_WINOGRAD_ENTER_STRIDED(winograd_strided[0][0], 4, 4, strided, 36, 3)
-  PF_WINOGRAD_ENTER_STRIDED(winograd_strided[0][1], 4, 3, strided, 36, 3)
-  PF_WINOGRAD_ENTER_STRIDED(winograd_strided[1][0], 3, 4, strided, 36, 3)
-  PF_WINOGRAD_ENTER_STRIDED(winograd_strided[1][1], 3, 3, strided, 36, 3)
-  PF_WINOGRAD_ENTER_STRIDED(winograd_strided_line[0], 1, 4, strided_line, 6, 1)
-  PF_WINOGRAD_ENTER_STRIDED(winograd_strided_line[1], 1, 3, strided_line, 6, 1)
+  PF_WINOGRAD_ENTER_STRIDED(winograd_strided[0][0], 4, 4, strided, 36, 9)
+  PF_WINOGRAD_ENTER_STRIDED(winograd_strided[0][1], 4, 3, strided, 36, 9)
+  PF_WINOGRAD_ENTER_STRIDED(winograd_strided[1][0], 3, 4, strided, 36, 9)
+  PF_WINOGRAD_ENTER_STRIDED(winograd_strided[1][1], 3, 3, strided, 36, 9)
+  PF_WINOGRAD_ENTER_STRIDED(winograd_strided_line[0], 1, 4, strided_line, 6, 3)
+  PF_WINOGRAD_ENTER_STRIDED(winograd_strided_line[1], 1, 3, strided_line, 6, 3)
 }
 
 #undef PF_WINOGRAD_ENTER

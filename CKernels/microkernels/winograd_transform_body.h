@@ -13,10 +13,12 @@ enum {
 #define PF_SQRT_HALF 0.70710678118654752440f
 
 // MARK: One dimension
+//
+// Tiles of m outputs with n points: kernels of n - m + 1 taps.
 
-/// B'd for m outputs: m + 2 values from m + 2.
-PF_INLINE void winograd_input(const int32_t m, const vector d[], vector v[]) {
-  if (m == 2) {
+/// B'd: n values from n.
+PF_INLINE void winograd_input(const int32_t n, const vector d[], vector v[]) {
+  if (n == 4) {
     v[0] = d[0] - d[2];
     v[1] = d[1] + d[2];
     v[2] = d[2] - d[1];
@@ -35,15 +37,19 @@ PF_INLINE void winograd_input(const int32_t m, const vector d[], vector v[]) {
   }
 }
 
-/// A'p: m values from m + 2.
-PF_INLINE void winograd_output(const int32_t m, const vector p[], vector y[]) {
+/// A'p: m values from n.
+PF_INLINE void winograd_output(const int32_t m, const int32_t n, const vector p[], vector y[]) {
   const vector even_near = p[1] + p[2], odd_near = p[1] - p[2];
-  if (m == 2) {
+  if (n == 4) {
     y[0] = p[0] + even_near;
     y[1] = odd_near + p[3];
   } else {
     const vector even_far = p[3] + p[4], odd_far = p[3] - p[4];
     y[0] = p[0] + (even_near + even_far);
+    if (m == 2) {
+      y[1] = multiply_add(broadcast(PF_SQRT_2), odd_far, multiply_add(broadcast(PF_SQRT_HALF), odd_near, p[5]));
+      return;
+    }
     y[1] = multiply_add(broadcast(PF_SQRT_2), odd_far, broadcast(PF_SQRT_HALF) * odd_near);
     y[2] = multiply_add(broadcast(2), even_far, broadcast(0.5f) * even_near);
     y[3] = multiply_add(broadcast(2 * PF_SQRT_2), odd_far,
@@ -51,19 +57,24 @@ PF_INLINE void winograd_output(const int32_t m, const vector p[], vector y[]) {
   }
 }
 
-/// Ay: m + 2 values from m.
-PF_INLINE void winograd_output_gradient(const int32_t m, const vector y[], vector z[]) {
-  if (m == 2) {
-    z[0] = y[0];
+/// Ay: n values from m.
+PF_INLINE void winograd_output_gradient(const int32_t m, const int32_t n, const vector y[], vector z[]) {
+  z[0] = y[0];
+  if (n == 4) {
     z[1] = y[0] + y[1];
     z[2] = y[0] - y[1];
     z[3] = y[1];
+  } else if (m == 2) {
+    z[1] = multiply_add(broadcast(PF_SQRT_HALF), y[1], y[0]);
+    z[2] = multiply_add(broadcast(-PF_SQRT_HALF), y[1], y[0]);
+    z[3] = multiply_add(broadcast(PF_SQRT_2), y[1], y[0]);
+    z[4] = multiply_add(broadcast(-PF_SQRT_2), y[1], y[0]);
+    z[5] = y[1];
   } else {
     const vector even_near = multiply_add(broadcast(0.5f), y[2], y[0]);
     const vector odd_near = multiply_add(broadcast(0.5f), y[3], y[1]);
     const vector even_far = multiply_add(broadcast(2), y[2], y[0]);
     const vector odd_far = multiply_add(broadcast(2), y[3], y[1]);
-    z[0] = y[0];
     z[1] = multiply_add(broadcast(PF_SQRT_HALF), odd_near, even_near);
     z[2] = multiply_add(broadcast(-PF_SQRT_HALF), odd_near, even_near);
     z[3] = multiply_add(broadcast(PF_SQRT_2), odd_far, even_far);
@@ -189,19 +200,21 @@ PF_INLINE vector read_row(const row_reader *reader, const int32_t kind, const in
 
 // MARK: Input
 
-/// For PF_LANES columns: the vertical transform with a lane a column, then lanes become channels.
-PF_INLINE void input_columns(const int32_t m, const row_reader *reader, const int32_t kind, float *strip) {
+/// For PF_LANES columns: the vertical transform with a lane a column, then lanes become channels. The row of tiles
+/// above has read the first `overlap` rows.
+PF_INLINE void input_columns(const int32_t n, const int32_t overlap, const row_reader *reader, const int32_t kind,
+                             float *strip) {
   float rows[6][PF_LANES][PF_LANES] __attribute__((aligned(64)));
   for (int64_t c = 0; c < reader->channels->count; ++c) {
     vector d[6], v[6];
-    PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) d[i] = read_row(reader, kind, i, c, i >= 2);
-    winograd_input(m, d, v);
-    PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) store(rows[i][c], v[i]);
+    PF_UNROLL for (int32_t i = 0; i < n; ++i) d[i] = read_row(reader, kind, i, c, i >= overlap);
+    winograd_input(n, d, v);
+    PF_UNROLL for (int32_t i = 0; i < n; ++i) store(rows[i][c], v[i]);
   }
   for (int64_t c = reader->channels->count; c < PF_LANES; ++c) {
-    PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) store(rows[i][c], broadcast(0));
+    PF_UNROLL for (int32_t i = 0; i < n; ++i) store(rows[i][c], broadcast(0));
   }
-  for (int32_t i = 0; i < m + 2; ++i) {
+  for (int32_t i = 0; i < n; ++i) {
     vector square[PF_LANES];
     PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = load(rows[i][c]);
     transpose(square);
@@ -209,36 +222,37 @@ PF_INLINE void input_columns(const int32_t m, const row_reader *reader, const in
   }
 }
 
-PF_INLINE void transform_input(const int32_t m, const int64_t step_x, const pf_winograd_planes *planes, int64_t y,
-                               int64_t x, int64_t first, int64_t tiles, const pf_winograd_tiles *result) {
+PF_INLINE void transform_input(const int32_t height, const int32_t width, const int32_t n, const int64_t step_x,
+                               const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first, int64_t tiles,
+                               const pf_winograd_tiles *result) {
   float strip[6 * strip_row] __attribute__((aligned(64)));
   const int64_t point_stride = result->point_stride;
   float *data = result->data;
   while (tiles > 0) {
-    const piece p = next_piece(m, m + 2, step_x, first, tiles);
+    const piece p = next_piece(width, n, step_x, first, tiles);
     for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
       const channel_vector channels = channels_from(planes, channel);
       for (int64_t range = 0; range < p.ranges; ++range) {
         for (int64_t pixel = 0; pixel < p.pixels; pixel += PF_LANES) {
-          const row_reader reader = read_rows(m + 2, planes, &channels, y, x + p.column + range * step_x + pixel);
+          const row_reader reader = read_rows(n, planes, &channels, y, x + p.column + range * step_x + pixel);
           float *target = strip + (range * p.phases + pixel) * PF_LANES;
           switch (reader.kind) {
-            case reads_whole: input_columns(m, &reader, reads_whole, target); break;
-            case reads_masked: input_columns(m, &reader, reads_masked, target); break;
-            case reads_careful: input_columns(m, &reader, reads_careful, target); break;
+            case reads_whole: input_columns(n, n - height, &reader, reads_whole, target); break;
+            case reads_masked: input_columns(n, n - height, &reader, reads_masked, target); break;
+            case reads_careful: input_columns(n, n - height, &reader, reads_careful, target); break;
           }
         }
       }
       float *tile = data + channel / PF_LANES * result->block_stride;
       for (int64_t t = 0; t < p.tiles; ++t, tile += result->tile_stride) {
         float *point = tile;
-        const float *place = strip + strip_place(m, &p, t);
-        for (int32_t i = 0; i < m + 2; ++i) {
+        const float *place = strip + strip_place(width, &p, t);
+        for (int32_t i = 0; i < n; ++i) {
           vector d[6], v[6];
           const float *row = place + i * strip_row;
-          PF_UNROLL for (int32_t j = 0; j < m + 2; ++j) d[j] = load(row + j * p.phases * PF_LANES);
-          winograd_input(m, d, v);
-          PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, point += point_stride) store(point, v[j]);
+          PF_UNROLL for (int32_t j = 0; j < n; ++j) d[j] = load(row + j * p.phases * PF_LANES);
+          winograd_input(n, d, v);
+          PF_UNROLL for (int32_t j = 0; j < n; ++j, point += point_stride) store(point, v[j]);
         }
       }
     }
@@ -251,8 +265,8 @@ PF_INLINE void transform_input(const int32_t m, const int64_t step_x, const pf_w
 // MARK: Output gradient
 
 /// Lanes become channels.
-PF_INLINE void gradient_columns(const int32_t m, const row_reader *reader, const int32_t kind, float *strip) {
-  for (int32_t i = 0; i < m; ++i) {
+PF_INLINE void gradient_columns(const int32_t height, const row_reader *reader, const int32_t kind, float *strip) {
+  for (int32_t i = 0; i < height; ++i) {
     vector square[PF_LANES];
     if (reader->channels->count == PF_LANES && kind != reads_careful) {
       PF_UNROLL for (int32_t c = 0; c < PF_LANES; ++c) square[c] = read_row(reader, kind, i, c, true);
@@ -266,42 +280,42 @@ PF_INLINE void gradient_columns(const int32_t m, const row_reader *reader, const
   }
 }
 
-PF_INLINE void transform_output_gradient(const int32_t m, const int64_t step_x, const pf_winograd_planes *planes,
-                                         int64_t y, int64_t x, int64_t first, int64_t tiles,
-                                         const pf_winograd_tiles *result) {
+PF_INLINE void transform_output_gradient(const int32_t height, const int32_t width, const int32_t n,
+                                         const int64_t step_x, const pf_winograd_planes *planes, int64_t y, int64_t x,
+                                         int64_t first, int64_t tiles, const pf_winograd_tiles *result) {
   float strip[4 * strip_row] __attribute__((aligned(64)));
   const int64_t point_stride = result->point_stride;
   float *data = result->data;
   while (tiles > 0) {
-    const piece p = next_piece(m, m, step_x, first, tiles);
+    const piece p = next_piece(width, width, step_x, first, tiles);
     for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
       const channel_vector channels = channels_from(planes, channel);
       for (int64_t range = 0; range < p.ranges; ++range) {
         for (int64_t pixel = 0; pixel < p.pixels; pixel += PF_LANES) {
-          const row_reader reader = read_rows(m, planes, &channels, y, x + p.column + range * step_x + pixel);
+          const row_reader reader = read_rows(height, planes, &channels, y, x + p.column + range * step_x + pixel);
           float *target = strip + (range * p.phases + pixel) * PF_LANES;
           switch (reader.kind) {
-            case reads_whole: gradient_columns(m, &reader, reads_whole, target); break;
-            case reads_masked: gradient_columns(m, &reader, reads_masked, target); break;
-            case reads_careful: gradient_columns(m, &reader, reads_careful, target); break;
+            case reads_whole: gradient_columns(height, &reader, reads_whole, target); break;
+            case reads_masked: gradient_columns(height, &reader, reads_masked, target); break;
+            case reads_careful: gradient_columns(height, &reader, reads_careful, target); break;
           }
         }
       }
       float *tile = data + channel / PF_LANES * result->block_stride;
       for (int64_t t = 0; t < p.tiles; ++t, tile += result->tile_stride) {
         vector columns[4][6];
-        const float *place = strip + strip_place(m, &p, t);
-        PF_UNROLL for (int32_t j = 0; j < m; ++j) {
+        const float *place = strip + strip_place(width, &p, t);
+        PF_UNROLL for (int32_t j = 0; j < width; ++j) {
           vector d[4];
-          PF_UNROLL for (int32_t i = 0; i < m; ++i) d[i] = load(place + i * strip_row + j * p.phases * PF_LANES);
-          winograd_output_gradient(m, d, columns[j]);
+          PF_UNROLL for (int32_t i = 0; i < height; ++i) d[i] = load(place + i * strip_row + j * p.phases * PF_LANES);
+          winograd_output_gradient(height, n, d, columns[j]);
         }
         float *point = tile;
-        PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) {
+        PF_UNROLL for (int32_t i = 0; i < n; ++i) {
           vector d[4], z[6];
-          PF_UNROLL for (int32_t j = 0; j < m; ++j) d[j] = columns[j][i];
-          winograd_output_gradient(m, d, z);
-          PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, point += point_stride) store(point, z[j]);
+          PF_UNROLL for (int32_t j = 0; j < width; ++j) d[j] = columns[j][i];
+          winograd_output_gradient(width, n, d, z);
+          PF_UNROLL for (int32_t j = 0; j < n; ++j, point += point_stride) store(point, z[j]);
         }
       }
     }
@@ -334,38 +348,39 @@ PF_INLINE void store_rows(const vector square[PF_LANES], int64_t channels, int64
 }
 
 /// The tile at `point` of one vector of channels, to the strip; neighbouring pixels of a row `step` floats apart.
-PF_INLINE void output_tile(const int32_t m, const float *point, int64_t point_stride, vector bias,
-                           pf_activation activation, float *strip, int64_t step) {
+PF_INLINE void output_tile(const int32_t height, const int32_t width, const int32_t n, const float *point,
+                           int64_t point_stride, vector bias, pf_activation activation, float *strip, int64_t step) {
   vector rows[6][4];
-  PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) {
+  PF_UNROLL for (int32_t i = 0; i < n; ++i) {
     vector p[6];
-    PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, point += point_stride) p[j] = load(point);
-    winograd_output(m, p, rows[i]);
+    PF_UNROLL for (int32_t j = 0; j < n; ++j, point += point_stride) p[j] = load(point);
+    winograd_output(width, n, p, rows[i]);
   }
-  PF_UNROLL for (int32_t j = 0; j < m; ++j) {
+  PF_UNROLL for (int32_t j = 0; j < width; ++j) {
     vector p[6], y[4];
-    PF_UNROLL for (int32_t i = 0; i < m + 2; ++i) p[i] = rows[i][j];
-    winograd_output(m, p, y);
-    PF_UNROLL for (int32_t i = 0; i < m; ++i) {
+    PF_UNROLL for (int32_t i = 0; i < n; ++i) p[i] = rows[i][j];
+    winograd_output(height, n, p, y);
+    PF_UNROLL for (int32_t i = 0; i < height; ++i) {
       store(strip + i * strip_row + j * step, activate(y[i] + bias, activation));
     }
   }
 }
 
-PF_INLINE void transform_output(const int32_t m, const int64_t step_x, const pf_winograd_block *products,
-                                const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first, int64_t tiles,
-                                const pf_winograd_finish *finish) {
+PF_INLINE void transform_output(const int32_t height, const int32_t width, const int32_t n, const int64_t step_x,
+                                const pf_winograd_block *products, const pf_winograd_planes *planes, int64_t y,
+                                int64_t x, int64_t first, int64_t tiles, const pf_winograd_finish *finish) {
   float strip[4 * strip_row] __attribute__((aligned(64)));
-  const int64_t step = planes->step_y, most = (planes->height - y + step - 1) / step, rows = most < m ? most : m;
+  const int64_t step = planes->step_y, most = (planes->height - y + step - 1) / step;
+  const int64_t rows = most < height ? most : height;
   for (int64_t channel = 0; channel < planes->channels; channel += PF_LANES) {
     const int64_t left = planes->channels - channel, channels = left < PF_LANES ? left : PF_LANES;
     const vector bias = finish->bias == NULL ? broadcast(0) : load_first(channels, finish->bias + channel);
     const float *product = products->data + channel;
     for (int64_t done = 0; done < tiles;) {
-      const piece p = next_piece(m, m, step_x, first + done, tiles - done);
+      const piece p = next_piece(width, width, step_x, first + done, tiles - done);
       for (int64_t t = 0; t < p.tiles; ++t, product += products->width) {
-        output_tile(m, product, products->point_stride, bias, finish->activation, strip + strip_place(m, &p, t),
-                    p.phases * PF_LANES);
+        output_tile(height, width, n, product, products->point_stride, bias, finish->activation,
+                    strip + strip_place(width, &p, t), p.phases * PF_LANES);
       }
       for (int64_t range = 0; range < p.ranges; ++range) {
         const int64_t column = x + p.column + range * step_x, inside = planes->width - column;
@@ -390,30 +405,33 @@ PF_INLINE void transform_output(const int32_t m, const int64_t step_x, const pf_
 
 // MARK: Tile sizes
 
-/// Calls transform(m, step_x, ...), with a constant for the step of an undilated kernel.
-#define PF_WITH_STEP(transform, m, ...)           \
-  if (planes->step_x == 1) {                      \
-    transform(m, 1, __VA_ARGS__);                 \
-  } else {                                        \
-    transform(m, planes->step_x, __VA_ARGS__);    \
+/// Calls transform(height, width, n, step_x, ...), with a constant for the step of an undilated kernel.
+#define PF_WITH_STEP(transform, height, width, n, ...)        \
+  if (planes->step_x == 1) {                                  \
+    transform(height, width, n, 1, __VA_ARGS__);              \
+  } else {                                                    \
+    transform(height, width, n, planes->step_x, __VA_ARGS__); \
   }
 
-#define PF_WINOGRAD_TRANSFORMS(m)                                                                                     \
-  static void transform_input_##m(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,              \
-                                  int64_t tiles, const pf_winograd_tiles *result) {                                   \
-    PF_WITH_STEP(transform_input, m, planes, y, x, first, tiles, result)                                              \
-  }                                                                                                                   \
-  static void transform_output_gradient_##m(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,    \
-                                            int64_t tiles, const pf_winograd_tiles *result) {                         \
-    PF_WITH_STEP(transform_output_gradient, m, planes, y, x, first, tiles, result)                                    \
-  }                                                                                                                   \
-  static void transform_output_##m(const pf_winograd_block *products, const pf_winograd_planes *planes, int64_t y,    \
-                                   int64_t x, int64_t first, int64_t tiles, const pf_winograd_finish *finish) {       \
-    PF_WITH_STEP(transform_output, m, products, planes, y, x, first, tiles, finish)                                   \
+#define PF_WINOGRAD_TRANSFORMS(name, height, width, n)                                                                 \
+  static void transform_input_##name(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,            \
+                                     int64_t tiles, const pf_winograd_tiles *result) {                                 \
+    PF_WITH_STEP(transform_input, height, width, n, planes, y, x, first, tiles, result)                                \
+  }                                                                                                                    \
+  static void transform_output_gradient_##name(const pf_winograd_planes *planes, int64_t y, int64_t x, int64_t first,  \
+                                               int64_t tiles, const pf_winograd_tiles *result) {                       \
+    PF_WITH_STEP(transform_output_gradient, height, width, n, planes, y, x, first, tiles, result)                      \
+  }                                                                                                                    \
+  static void transform_output_##name(const pf_winograd_block *products, const pf_winograd_planes *planes, int64_t y,  \
+                                      int64_t x, int64_t first, int64_t tiles, const pf_winograd_finish *finish) {     \
+    PF_WITH_STEP(transform_output, height, width, n, products, planes, y, x, first, tiles, finish)                     \
   }
 
-PF_WINOGRAD_TRANSFORMS(2)
-PF_WINOGRAD_TRANSFORMS(4)
+PF_WINOGRAD_TRANSFORMS(2, 2, 2, 4)
+PF_WINOGRAD_TRANSFORMS(kernel_33, 4, 4, 6)
+PF_WINOGRAD_TRANSFORMS(kernel_35, 4, 2, 6)
+PF_WINOGRAD_TRANSFORMS(kernel_53, 2, 4, 6)
+PF_WINOGRAD_TRANSFORMS(kernel_55, 2, 2, 6)
 
 #undef PF_WINOGRAD_TRANSFORMS
 #undef PF_WITH_STEP

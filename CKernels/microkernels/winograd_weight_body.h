@@ -1,52 +1,62 @@
 // Winograd's transforms of weights and of their gradients, one lane an output. A filter's weights are contiguous and
 // those of neighbouring filters far apart, so whole lines are read of PF_LANES filters and transposed.
 
-enum { most_taps = 9 };
+enum { most_columns = 5, most_taps = most_columns * most_columns };
 
-/// What filters are transformed for: tiles of m x m outputs, 3 rows a kernel; of 1 x m, 1 row; the same of stride 2,
-/// with m = 4, which has as many weights; or, with m = 0, whole phases of height x width.
+/// What filters of `rows` x `columns` taps are transformed for: tiles with n points along an axis, a single row apart;
+/// the same of stride 2, with n = 6 weights; or, with n = 0, whole phases of height x width.
 typedef struct filter_form {
-  int32_t m, rows;
+  int32_t n, rows, columns;
   bool strided;
   int32_t height, width;
 } filter_form;
 
 // MARK: One dimension
 
-/// Gg: m + 2 values from 3.
-PF_INLINE void winograd_weight(const int32_t m, const vector g[3], vector u[]) {
-  if (m == 2) {
+/// Gg: n values.
+PF_INLINE void winograd_weight(const int32_t n, const int32_t taps, const vector g[], vector u[]) {
+  u[0] = g[0];
+  u[n - 1] = g[taps - 1];
+  if (n == 4) {
     const vector even = broadcast(0.5f) * (g[0] + g[2]), odd = broadcast(0.5f) * g[1];
-    u[0] = g[0];
     u[1] = even + odd;
     u[2] = even - odd;
-    u[3] = g[2];
-  } else {
-    const vector even_near = broadcast(-2.0f / 3) * multiply_add(broadcast(0.5f), g[2], g[0]);
-    const vector even_far = broadcast(1.0f / 6) * multiply_add(broadcast(2), g[2], g[0]);
-    u[0] = g[0];
-    u[1] = multiply_add(broadcast(-2 * PF_SQRT_HALF / 3), g[1], even_near);
-    u[2] = multiply_add(broadcast(2 * PF_SQRT_HALF / 3), g[1], even_near);
-    u[3] = multiply_add(broadcast(PF_SQRT_2 / 6), g[1], even_far);
-    u[4] = multiply_add(broadcast(-PF_SQRT_2 / 6), g[1], even_far);
-    u[5] = g[2];
+    return;
   }
+  vector even_near = multiply_add(broadcast(0.5f), g[2], g[0]), even_far = multiply_add(broadcast(2), g[2], g[0]);
+  vector odd_near = g[1], odd_far = g[1];
+  if (taps == 5) {
+    even_near = multiply_add(broadcast(0.25f), g[4], even_near);
+    even_far = multiply_add(broadcast(4), g[4], even_far);
+    odd_near = multiply_add(broadcast(0.5f), g[3], odd_near);
+    odd_far = multiply_add(broadcast(2), g[3], odd_far);
+  }
+  even_near *= broadcast(-2.0f / 3);
+  even_far *= broadcast(1.0f / 6);
+  u[1] = multiply_add(broadcast(-2 * PF_SQRT_HALF / 3), odd_near, even_near);
+  u[2] = multiply_add(broadcast(2 * PF_SQRT_HALF / 3), odd_near, even_near);
+  u[3] = multiply_add(broadcast(PF_SQRT_2 / 6), odd_far, even_far);
+  u[4] = multiply_add(broadcast(-PF_SQRT_2 / 6), odd_far, even_far);
 }
 
-/// G's: 3 values from m + 2.
-PF_INLINE void winograd_weight_gradient(const int32_t m, const vector s[], vector g[3]) {
-  const vector even_near = s[1] + s[2], odd_near = s[1] - s[2];
-  if (m == 2) {
+/// G's: `taps` values.
+PF_INLINE void winograd_weight_gradient(const int32_t n, const int32_t taps, const vector s[], vector g[]) {
+  const vector even_near = s[1] + s[2], odd_near = s[1] - s[2], last = s[n - 1];
+  if (n == 4) {
     const vector half = broadcast(0.5f) * even_near;
     g[0] = s[0] + half;
     g[1] = broadcast(0.5f) * odd_near;
-    g[2] = half + s[3];
-  } else {
-    const vector even_far = s[3] + s[4], odd_far = s[3] - s[4];
-    g[0] = multiply_add(broadcast(-2.0f / 3), even_near, multiply_add(broadcast(1.0f / 6), even_far, s[0]));
-    g[1] = multiply_add(broadcast(-2 * PF_SQRT_HALF / 3), odd_near, broadcast(PF_SQRT_2 / 6) * odd_far);
-    g[2] = multiply_add(broadcast(-1.0f / 3), even_near, multiply_add(broadcast(1.0f / 3), even_far, s[5]));
+    g[2] = half + last;
+    return;
   }
+  const vector even_far = s[3] + s[4], odd_far = s[3] - s[4];
+  g[0] = multiply_add(broadcast(-2.0f / 3), even_near, multiply_add(broadcast(1.0f / 6), even_far, s[0]));
+  g[1] = multiply_add(broadcast(-2 * PF_SQRT_HALF / 3), odd_near, broadcast(PF_SQRT_2 / 6) * odd_far);
+  const vector far = taps == 3 ? multiply_add(broadcast(1.0f / 3), even_far, last) : broadcast(1.0f / 3) * even_far;
+  g[2] = multiply_add(broadcast(-1.0f / 3), even_near, far);
+  if (taps == 3) return;
+  g[3] = multiply_add(broadcast(-PF_SQRT_HALF / 3), odd_near, broadcast(PF_SQRT_2 / 3) * odd_far);
+  g[4] = multiply_add(broadcast(-1.0f / 6), even_near, multiply_add(broadcast(2.0f / 3), even_far, last));
 }
 
 /// With stride 2, 5 values at points and the middle tap.
@@ -124,7 +134,7 @@ PF_INLINE void transform_phase_filter(const int32_t height, const int32_t width,
     vector g[3], u[phase_points];
     PF_UNROLL for (int32_t i = 0; i < 3; ++i) {
       const int32_t tap = i * 3 + j;
-      g[i] = load(filter + (turned ? most_taps - 1 - tap : tap) * PF_LANES);
+      g[i] = load(filter + (turned ? 8 - tap : tap) * PF_LANES);
     }
     phase_weight(height, g, u);
     PF_UNROLL for (int32_t i = 0; i < 2 * height - 1; ++i) lines[i][j] = u[i];
@@ -136,46 +146,47 @@ PF_INLINE void transform_phase_filter(const int32_t height, const int32_t width,
   }
 }
 
-PF_INLINE void form_weight(const filter_form form, const vector g[3], vector u[]) {
+PF_INLINE void form_weight(const filter_form form, const int32_t taps, const vector g[], vector u[]) {
   if (form.strided) {
     strided_weight(g, u);
   } else {
-    winograd_weight(form.m, g, u);
+    winograd_weight(form.n, taps, g, u);
   }
 }
 
 /// The taps, a vector each, transformed and stored a vector a point.
 PF_INLINE void transform_filter(const filter_form form, const float *filter, bool turned, float *point,
                                 int64_t point_stride) {
-  if (form.m == 0) {
+  if (form.n == 0) {
     PF_WITH_PHASE(transform_phase_filter, form.height, form.width, filter, turned, point, point_stride)
     return;
   }
-  const int32_t m = form.m, rows = form.rows, taps = rows * 3, point_rows = rows == 1 ? 1 : m + 2;
-  vector lines[6][3];
-  PF_UNROLL for (int32_t j = 0; j < 3; ++j) {
-    vector g[3], u[6];
+  const int32_t rows = form.rows, columns = form.columns, taps = rows * columns;
+  const int32_t points = form.n, point_rows = rows == 1 ? 1 : points;
+  vector lines[6][most_columns];
+  PF_UNROLL for (int32_t j = 0; j < columns; ++j) {
+    vector g[most_columns], u[6];
     PF_UNROLL for (int32_t i = 0; i < rows; ++i) {
-      const int32_t tap = i * 3 + j;
+      const int32_t tap = i * columns + j;
       g[i] = load(filter + (turned ? taps - 1 - tap : tap) * PF_LANES);
     }
     if (rows == 1) {
       u[0] = g[0];
     } else {
-      form_weight(form, g, u);
+      form_weight(form, rows, g, u);
     }
     PF_UNROLL for (int32_t i = 0; i < point_rows; ++i) lines[i][j] = u[i];
   }
   PF_UNROLL for (int32_t i = 0; i < point_rows; ++i) {
     vector u[6];
-    form_weight(form, lines[i], u);
-    PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, point += point_stride) store(point, u[j]);
+    form_weight(form, columns, lines[i], u);
+    PF_UNROLL for (int32_t j = 0; j < points; ++j, point += point_stride) store(point, u[j]);
   }
 }
 
 PF_INLINE void transform_weight(const filter_form form, const float *weight, int64_t output_stride, int64_t channels,
                                 int64_t outputs, const pf_winograd_block *result) {
-  const int32_t taps = form.rows * 3;
+  const int32_t taps = form.rows * form.columns;
   float filters[most_taps * PF_LANES * PF_LANES] __attribute__((aligned(64)));  // of PF_LANES channels: tap by tap
   for (int64_t output = 0; output < outputs; output += PF_LANES) {
     for (int64_t channel = 0; channel < channels; channel += PF_LANES) {
@@ -205,7 +216,7 @@ PF_INLINE void transform_weight(const filter_form form, const float *weight, int
 PF_INLINE void transform_turned_weight(const filter_form form, const float *weight, int64_t channel_stride,
                                        int64_t channels, int64_t outputs, const pf_winograd_block *result) {
   enum { most_squares = (most_taps + PF_LANES - 1) / PF_LANES };
-  const int32_t taps = form.rows * 3;
+  const int32_t taps = form.rows * form.columns;
   for (int64_t output = 0; output < outputs; output += PF_LANES) {
     const int64_t count = outputs - output < PF_LANES ? outputs - output : PF_LANES;
     for (int64_t channel = 0; channel < channels; ++channel) {
@@ -247,29 +258,30 @@ PF_INLINE void transform_phase_sums(const int32_t height, const int32_t width, c
 
 PF_INLINE void transform_sums(const filter_form form, const float *sums, int64_t point_stride, int64_t parts,
                               int64_t part_stride, float *filter) {
-  if (form.m == 0) {
+  if (form.n == 0) {
     PF_WITH_PHASE(transform_phase_sums, form.height, form.width, sums, point_stride, parts, part_stride, filter)
     return;
   }
-  const int32_t m = form.m, rows = form.rows, point_rows = rows == 1 ? 1 : m + 2;
-  vector lines[6][3];
+  const int32_t rows = form.rows, columns = form.columns;
+  const int32_t points = form.n, point_rows = rows == 1 ? 1 : points;
+  vector lines[6][most_columns];
   PF_UNROLL for (int32_t i = 0; i < point_rows; ++i) {
     vector s[6];
-    PF_UNROLL for (int32_t j = 0; j < m + 2; ++j, sums += point_stride) {
+    PF_UNROLL for (int32_t j = 0; j < points; ++j, sums += point_stride) {
       s[j] = load(sums);
       for (int64_t p = 1; p < parts; ++p) s[j] += load(sums + p * part_stride);
     }
-    winograd_weight_gradient(m, s, lines[i]);
+    winograd_weight_gradient(form.n, columns, s, lines[i]);
   }
-  PF_UNROLL for (int32_t j = 0; j < 3; ++j) {
-    vector s[6], g[3];
+  PF_UNROLL for (int32_t j = 0; j < columns; ++j) {
+    vector s[6], g[most_columns];
     PF_UNROLL for (int32_t i = 0; i < point_rows; ++i) s[i] = lines[i][j];
     if (rows == 1) {
       g[0] = s[0];
     } else {
-      winograd_weight_gradient(m, s, g);
+      winograd_weight_gradient(form.n, rows, s, g);
     }
-    PF_UNROLL for (int32_t i = 0; i < rows; ++i) store(filter + (i * 3 + j) * PF_LANES, g[i]);
+    PF_UNROLL for (int32_t i = 0; i < rows; ++i) store(filter + (i * columns + j) * PF_LANES, g[i]);
   }
 }
 
@@ -298,7 +310,7 @@ PF_INLINE void store_gradient(int64_t count, const float *values, const uint8_t 
 PF_INLINE void transform_weight_gradient(const filter_form form, const pf_winograd_block *products, int64_t parts,
                                          int64_t part_stride, int64_t channels, int64_t outputs, const uint8_t *mask,
                                          bool accumulate, float *gradient, int64_t output_stride) {
-  const int32_t taps = form.rows * 3;
+  const int32_t taps = form.rows * form.columns;
   float filters[most_taps * PF_LANES * PF_LANES] __attribute__((aligned(64)));
   for (int64_t output = 0; output < outputs; output += PF_LANES) {
     for (int64_t channel = 0; channel < channels; channel += PF_LANES) {
@@ -329,22 +341,22 @@ PF_INLINE void transform_weight_gradient(const filter_form form, const pf_winogr
 
 static void transform_weight_phases(int32_t height, int32_t width, const float *weight, int64_t output_stride,
                                     int64_t channels, int64_t outputs, const pf_winograd_block *result) {
-  transform_weight((filter_form){.rows = 3, .height = height, .width = width}, weight, output_stride, channels,
-                   outputs, result);
+  transform_weight((filter_form){.rows = 3, .columns = 3, .height = height, .width = width}, weight, output_stride,
+                   channels, outputs, result);
 }
 
 static void transform_turned_weight_phases(int32_t height, int32_t width, const float *weight, int64_t channel_stride,
                                            int64_t channels, int64_t outputs, const pf_winograd_block *result) {
-  transform_turned_weight((filter_form){.rows = 3, .height = height, .width = width}, weight, channel_stride, channels,
-                          outputs, result);
+  transform_turned_weight((filter_form){.rows = 3, .columns = 3, .height = height, .width = width}, weight,
+                          channel_stride, channels, outputs, result);
 }
 
 static void transform_weight_gradient_phases(int32_t height, int32_t width, const pf_winograd_block *products,
                                              int64_t parts, int64_t part_stride, int64_t channels, int64_t outputs,
                                              const uint8_t *mask, bool accumulate, float *gradient,
                                              int64_t output_stride) {
-  transform_weight_gradient((filter_form){.rows = 3, .height = height, .width = width}, products, parts, part_stride,
-                            channels, outputs, mask, accumulate, gradient, output_stride);
+  transform_weight_gradient((filter_form){.rows = 3, .columns = 3, .height = height, .width = width}, products, parts,
+                            part_stride, channels, outputs, mask, accumulate, gradient, output_stride);
 }
 
 /// The functions of tiles called `name`: each calls that of the same name and `form` with the arguments in front.
@@ -367,12 +379,16 @@ static void transform_weight_gradient_phases(int32_t height, int32_t width, cons
   }
 #define PF_WINOGRAD_PHASE_GRADIENTS(height, width) PF_WINOGRAD_GRADIENTS(height##width, _phases, height, width)
 
-PF_WINOGRAD_GRADIENTS(2, , (filter_form){.m = 2, .rows = 3})
-PF_WINOGRAD_GRADIENTS(4, , (filter_form){.m = 4, .rows = 3})
-PF_WINOGRAD_GRADIENTS(line, , (filter_form){.m = line_tile, .rows = 1})
+PF_WINOGRAD_GRADIENTS(2, , (filter_form){.n = 4, .rows = 3, .columns = 3})
+PF_WINOGRAD_GRADIENTS(kernel_13, , (filter_form){.n = 6, .rows = 1, .columns = 3})
+PF_WINOGRAD_GRADIENTS(kernel_15, , (filter_form){.n = 6, .rows = 1, .columns = 5})
+PF_WINOGRAD_GRADIENTS(kernel_33, , (filter_form){.n = 6, .rows = 3, .columns = 3})
+PF_WINOGRAD_GRADIENTS(kernel_35, , (filter_form){.n = 6, .rows = 3, .columns = 5})
+PF_WINOGRAD_GRADIENTS(kernel_53, , (filter_form){.n = 6, .rows = 5, .columns = 3})
+PF_WINOGRAD_GRADIENTS(kernel_55, , (filter_form){.n = 6, .rows = 5, .columns = 5})
 PF_EACH_PHASE(PF_WINOGRAD_PHASE_GRADIENTS)
-PF_WINOGRAD_WEIGHTS(strided, , (filter_form){.m = strided_tile, .rows = 3, .strided = true})
-PF_WINOGRAD_WEIGHTS(strided_line, , (filter_form){.m = strided_tile, .rows = 1, .strided = true})
+PF_WINOGRAD_WEIGHTS(strided, , (filter_form){.n = 6, .rows = 3, .columns = 3, .strided = true})
+PF_WINOGRAD_WEIGHTS(strided_line, , (filter_form){.n = 6, .rows = 1, .columns = 3, .strided = true})
 
 #undef PF_WINOGRAD_WEIGHTS
 #undef PF_WINOGRAD_GRADIENTS

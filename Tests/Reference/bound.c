@@ -36,11 +36,11 @@ double ref_error_bound(int64_t terms, double magnitude) {
 // output's magnitude is at most q^2 * g_max * d_max, where q is the largest element of |A'|[(|G| 1) * (|B'| 1)]. The
 // weight gradient transposes: its kernel is the tile of the output gradient, q the largest element of |G'|[(|A| 1) *
 // (|B'| 1)]. A term passes at most n + 1 roundings in each one-dimensional transform (n of the sum, one of the
-// constant): with r = 3 and m = 4, 7 each for input and output and 4 for the weights, besides those of the sum over
+// constant): with 6 of them, 7 each for input and output, and at most 6 for the weights, besides those of the sum over
 // channels or tiles. In one dimension there is one of each and q, in two there are two and q^2.
-enum { transform_roundings = 7 + 7 + 4 };
+enum { transform_roundings = 7 + 7 + 6 };
 
-enum { taps = 3, most_outputs = 4, most_products = most_outputs + taps - 1 };
+enum { taps = 3, most_taps = 5, most_outputs = 4, most_products = most_outputs + taps - 1 };
 
 enum { with_infinity = 1 };
 
@@ -51,7 +51,7 @@ typedef struct growth {
 /// Of kernels of `width` taps, at finite points, or at infinity besides.
 static growth growth_of_winograd(int32_t outputs, int32_t width, const double *points, int32_t infinities) {
   const int32_t products = outputs + width - 1, finite = products - infinities;
-  double a[most_products][most_outputs], g[most_products][taps] = {{0}}, b[most_products] = {0};
+  double a[most_products][most_outputs], g[most_products][most_taps] = {{0}}, b[most_products] = {0};
   for (int k = 0; k < products; k++) {
     const bool infinite = k == finite;
     double coefficients[most_products + 1] = {1}, scale = 1;
@@ -156,28 +156,35 @@ static double tiles_along(int64_t extent, int64_t dilation, int32_t tile) {
 
 ref_fast_bound ref_winograd_bound_of(const ref_convolution *p, int32_t rows, int32_t columns) {
   const double root = sqrt(0.5);
-  const double points_2[] = {0, 1, -1}, points_4[] = {0, root, -root, 2 * root, -2 * root};
+  const double points_4[] = {0, 1, -1}, points_6[] = {0, root, -root, 2 * root, -2 * root};
   const bool upright = p->kernel_width == 1;
   const int64_t kernel_rows = upright ? 1 : p->kernel_height;
   const int64_t kernel_columns = upright ? p->kernel_height : p->kernel_width;
-  const bool square = kernel_rows == 3 && rows == columns && (columns == 2 || columns == 4);
-  const bool line = kernel_rows == 1 && rows == 1 && columns == 4;
+  const bool three = kernel_rows == 3 && kernel_columns == 3;
+  const bool four_points = three && rows == 2 && columns == 2;
+  const bool line = kernel_rows == 1, tall = kernel_rows == 3 || kernel_rows == 5;
+  const bool six_points = (kernel_columns == 3 || kernel_columns == 5) && columns == 7 - kernel_columns &&
+                          (line ? rows == 1 : tall && rows == 7 - kernel_rows);
   const bool whole = rows == 3 && columns == 3 && has_short_phases(p);
   // A single column isn't stepped along.
   const int64_t stride_down = !upright ? p->stride_height : p->input_width == 1 ? 1 : p->stride_width;
   const int64_t stride_across = upright ? p->stride_height : p->stride_width;
-  const bool strided = stride_across == 2 && stride_down == (line ? 1 : 2) && columns == 4;
+  const bool strided = six_points && (three || line) && kernel_columns == 3 && stride_across == 2 &&
+                       stride_down == (line ? 1 : 2);
   const bool plain = stride_across == 1 && stride_down == 1;
-  if (kernel_columns != 3 || !(strided || plain) || !(square || line || whole)) return (ref_fast_bound){0};
+  if (!strided && !(plain && (four_points || six_points || whole))) return (ref_fast_bound){0};
   growth q;
   if (whole) {
     const growth down = growth_of_phases(p->input_height, p->dilation_height);
     const growth across = growth_of_phases(p->input_width, p->dilation_width);
     q = (growth){down.output * across.output, down.weight_gradient * across.weight_gradient};
   } else {
-    q = strided ? growth_of_strided()
-                : growth_of_winograd(columns, taps, columns == 2 ? points_2 : points_4, with_infinity);
-    if (square) q = (growth){q.output * q.output, q.weight_gradient * q.weight_gradient};
+    const double *points = four_points ? points_4 : points_6;
+    q = strided ? growth_of_strided() : growth_of_winograd(columns, (int32_t)kernel_columns, points, with_infinity);
+    if (!line) {
+      const growth down = strided ? q : growth_of_winograd(rows, (int32_t)kernel_rows, points, with_infinity);
+      q = (growth){down.output * q.output, down.weight_gradient * q.weight_gradient};
+    }
   }
   const int32_t length = strided ? 1 : columns, lines = strided ? 1 : rows;
   const double tiles_down = tiles_along(ref_output_height(p), p->dilation_height, upright ? length : lines);
@@ -195,9 +202,10 @@ ref_fast_bound ref_winograd_bound_of(const ref_convolution *p, int32_t rows, int
   };
 }
 
-// With 2 x 2 tiles there are at most four times as many, each magnifying 26 times less; whole phases are as many and
-// magnify less.
-ref_fast_bound ref_fast_bound_of(const ref_convolution *problem) {
-  const ref_fast_bound square = ref_winograd_bound_of(problem, 4, 4);
-  return square.roundings > 0 ? square : ref_winograd_bound_of(problem, 1, 4);
+// With four points there are at most four times as many tiles, each magnifying 26 times less; whole phases are as many
+// and magnify less.
+ref_fast_bound ref_fast_bound_of(const ref_convolution *p) {
+  const int64_t rows = p->kernel_width == 1 ? 1 : p->kernel_height;
+  const int64_t columns = p->kernel_width == 1 ? p->kernel_height : p->kernel_width;
+  return ref_winograd_bound_of(p, rows == 1 ? 1 : 7 - (int32_t)rows, 7 - (int32_t)columns);
 }

@@ -321,6 +321,26 @@ static void draw_wide_dilated(ref_random *r, ref_convolution *p) {
   set_image(p, between(r, 1, 26), between(r, 1, 40));
 }
 
+/// Kernels of five taps along an axis, likewise.
+static void draw_wide_five_taps(ref_random *r, ref_convolution *p) {
+  static const int64_t channels[] = {12, 15, 16, 17, 31, 32, 33, 48, 64}, rows[] = {1, 3, 5, 5};
+  set_channels(p, ref_random_once_in(r, 6) ? 2 : 1, PICK(r, channels), PICK(r, channels));
+  const int64_t height = PICK(r, rows);
+  set_kernel(p, height, height == 5 && ref_random_once_in(r, 2) ? 3 : 5);
+  if (ref_random_once_in(r, 3)) set_dilation(p, between(r, 1, 3), between(r, 1, 3));
+  p->padding_top = p->padding_bottom = p->kernel_height / 2 * p->dilation_height;
+  p->padding_left = p->padding_right = p->kernel_width / 2 * p->dilation_width;
+  if (ref_random_once_in(r, 3)) pad(r, p, 2 * p->dilation_height + 1);
+  set_image(p, between(r, 1, 20), between(r, 1, 40));
+  if (height > 1) return;
+  set_image(p, between(r, 1, 5), between(r, 1, 150));
+  if (!ref_random_once_in(r, 3)) return;
+  set_kernel(p, 5, 1);
+  set_image(p, between(r, 1, 150), between(r, 1, 5));
+  p->padding_top = p->padding_bottom = between(r, 0, 4);
+  p->padding_left = p->padding_right = 0;
+}
+
 /// Dilated so far that a kernel meets no more than three pixels along either axis; half of the time, three everywhere.
 static void draw_far_dilated(ref_random *r, ref_convolution *p) {
   static const int64_t channels[] = {31, 32, 33, 48, 64, 65};
@@ -426,7 +446,8 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_general, 0}, {draw_general, 0}, {draw_general, 0}, {draw_same_3x3, 0}, {draw_same_3x3, 0},
       {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_wide_dilated, 600000}, {draw_wide_dilated, 1500000},
       {draw_far_dilated, 2500000}, {draw_far_dilated, 15000000}, {draw_far_dilated, 15000000},
-      {draw_small_3x3, 1500000}, {draw_wide_one_dimensional, 4000000}, {draw_pointwise, 0}, {draw_pointwise, 0},
+      {draw_small_3x3, 1500000}, {draw_wide_five_taps, 1500000}, {draw_wide_five_taps, 6000000},
+      {draw_wide_five_taps, 6000000}, {draw_wide_one_dimensional, 4000000}, {draw_pointwise, 0}, {draw_pointwise, 0},
       {draw_deep_pointwise, 6000000}, {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0},
       {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000}, {draw_same_depthwise, 1500000},
       {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0}, {draw_one_column, 0},

@@ -149,7 +149,7 @@ ref_kernels ref_ckernels(void);
 enum { ref_activation_none = 0, ref_activation_relu = 1, ref_activation_relu6 = 2 };  // the values of CKernels.h
 enum { ref_numerics_fast = 0, ref_numerics_exact = 1 };
 enum { ref_isa_limit = 8 };                              // instruction sets are numbered 1 ..< ref_isa_limit
-enum { ref_algorithm_limit = 12 };                       // how many algorithms a report tells apart
+enum { ref_algorithm_limit = 16 };                       // how many algorithms a report tells apart
 
 typedef enum ref_data : int32_t {
   /// Integers so small that every partial sum is exact in float32 in any order: results of direct algorithms must equal
