@@ -1,6 +1,7 @@
 #include "convolution/correlation.h"
 
 #include "convolution/column_tiles.h"
+#include "convolution/correlation_filters.h"
 #include "convolution/correlation_planes.h"
 
 /// What all threads share.
@@ -278,6 +279,10 @@ void pf_correlation_run(const pf_correlation_plan *plan, const float *source, co
                         pf_activation activation, pf_writing writing, float *result, char *workspace) {
   if (plan->planes) {
     pf_correlation_planes_run(plan, source, weight, bias, activation, writing, result, workspace);
+    return;
+  }
+  if (plan->filters) {
+    pf_correlation_filters_run(plan, source, weight, bias, activation, writing, result, workspace);
     return;
   }
   const int64_t groups = plan->problem.groups;

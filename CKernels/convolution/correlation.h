@@ -3,7 +3,8 @@
 //   result[n, o, y, x] = bias[o] + sum over c, i, j of weight(o, c, i, j) * source[n, g(o) + c, tap (i, j) of (y, x)]
 //
 // or an activation of this, in an order that is the same for every element, whatever block, tile or thread it falls to.
-// It is c, i, j, but for few result channels a group, which run as correlation_planes.h says.
+// It is c, i, j, but for few result channels a group, which run as correlation_planes.h says. Where rows are short or
+// strided, result channels may lie in the lanes, as correlation_filters.h says.
 //
 // Otherwise weights are packed once into row panels; each block of the grid is copied into a frame, unless its source
 // can be read in place, and register tiles of result channels x grid points run over it: on the frame, gaps included,
@@ -34,10 +35,11 @@ typedef struct pf_correlation_plan {
   pf_correlation problem;  // with the taps that read nothing dropped
   const pf_kernels *kernels;
   pf_frame frame;
-  bool in_place;      // 1x1, stride 1, no padding: the source is the frame
+  bool in_place;      // the source is the frame: 1x1, stride 1, no padding, or none with channels in the lanes
   bool joined;        // in place, where the result's rows are contiguous too: the points of all images are one row
   bool packed;        // tiles are points of the result, packed from the frame where they lie apart in it
   bool planes;        // each result channel by itself: correlation_planes.h
+  bool filters;       // result channels in the lanes: correlation_filters.h
   int64_t inner;      // channels * taps
   int64_t grids;      // that blocks are cut from: the images, or one where these are joined
   int64_t tiles;      // of result channels, in a group
@@ -53,6 +55,10 @@ typedef struct pf_correlation_plan {
   // Of correlation_planes.c
   int64_t row_step;  // rows from one to the next of a tile that shares taps; 0: nothing is shared
   int64_t staged;    // floats of a result that waits to be scattered
+  // Of correlation_filters.c
+  int64_t vectors;                   // of result channels, in a group
+  int64_t block_images, block_rows;  // of the result; with several images all rows
+  int64_t strip_rows;                // whose sums are transposed at a time
 
   int64_t scratch_bytes;                     // of a part
   int64_t shared_bytes;                      // of what all parts read

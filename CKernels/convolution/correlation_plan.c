@@ -1,4 +1,5 @@
 #include "convolution/column_tiles.h"
+#include "convolution/correlation_filters.h"
 #include "convolution/correlation_planes.h"
 
 enum {
@@ -16,6 +17,9 @@ enum {
 /// The costs below count vectors handled in the time of one multiply-add.
 static const double filling_cost = 8, plane_cost = 100, packing_cost = 8, direct_cost = 0.5, scattering_cost = 12,
                     weight_cost = 16, waiting_cost = 20, near_cost = 2.5, far_cost = 2, block_cost = 2000;
+
+/// The time of points in the lanes over that of channels in them must be more than this: estimates aren't exact.
+static const double filters_margin = 1.02;
 
 /// Of the inner dimension at a time, about: few enough for many columns in the caches, or fewer, and more sums wait.
 static const int64_t inner_budgets[] = {512, 256, 192};
@@ -302,6 +306,26 @@ static void choose_step(pf_correlation_plan *plan) {
   }
 }
 
+/// Chooses between points and result channels in the lanes, and the blocks.
+static pf_status choose_direct(const pf_settings *settings, pf_correlation_plan *plan) {
+  pf_correlation_plan filters = *plan;
+  choose_step(plan);
+  if (pf_correlation_filters_apply(plan)) {
+    // The two needn't have the same steps, so which one it is must follow from the shape alone too.
+    pf_correlation_plan trial = *plan;
+    double time;
+    PF_TRY(pf_correlation_filters_prepare(settings, usual_threads, &filters, &time));
+    if (time * filters_margin < choose(&trial, usual_threads)) {
+      *plan = filters;
+      return settings->threads == usual_threads
+                 ? pf_ok
+                 : pf_correlation_filters_prepare(settings, settings->threads, plan, &time);
+    }
+  }
+  choose(plan, settings->threads);
+  return pf_ok;
+}
+
 /// Fills in what follows from the blocks.
 static void finish(const pf_settings *settings, pf_correlation_plan *plan) {
   const pf_correlation *p = &plan->problem;
@@ -364,9 +388,12 @@ pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlati
     plan->channel_step = step_within(plan, joined_inner_budget);
     choose_joined(plan, settings->threads);
   } else {
-    choose_step(plan);
-    choose(plan, settings->threads);
+    PF_TRY(choose_direct(settings, plan));
   }
-  finish(settings, plan);
+  if (plan->filters) {
+    pf_correlation_filters_finish(settings, plan);
+  } else {
+    finish(settings, plan);
+  }
   return pf_ok;
 }

@@ -10,6 +10,7 @@
 #include "microkernels/vector.h"
 #include "microkernels/transpose_body.h"
 #include "microkernels/tile_body.h"
+#include "microkernels/filter_tile_body.h"
 #include "microkernels/dot_body.h"
 #include "microkernels/outer_body.h"
 #include "microkernels/chain_body.h"
@@ -29,6 +30,7 @@
 void PF_FILL(pf_kernels *kernels) {
   kernels->lanes = PF_LANES;
   fill_tiles(kernels);
+  fill_filter_tiles(kernels);
   fill_dots(kernels);
   fill_outers(kernels);
   fill_chains(kernels);

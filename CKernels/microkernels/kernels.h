@@ -24,6 +24,7 @@ enum {
   pf_most_chain = 128,   // products that are added up one after another
   pf_single_chain = 32,  // up to so many are one chain with pf_exact too
   pf_most_tile_rows = 14,
+  pf_most_tile_vectors = 3,
   pf_most_dot_rows = 4,
   pf_most_dot_columns = 6,
   pf_most_outer_widths = 4,
@@ -48,6 +49,18 @@ enum {
 typedef void (*pf_tile_kernel)(int64_t inner, int64_t chain, const float *a, const float *b, int64_t vector_step,
                                const int64_t *offsets, const float *fetch, int64_t fetch_step, const float *bias,
                                float *result, int64_t result_stride, pf_tile_mode mode, pf_activation activation);
+
+/// A register tile with the result's channels in the lanes: for each of the kernel's rows r, vectors of channels v and
+/// points p of a row, lane by lane,
+///   bias[v] + weight[0][v] * source[offsets[0] + r * row_step + p * step] + weight[1][v] * source[offsets[1] + ...
+/// in chains, as in a tile kernel.
+/// weight   inner x vectors, packed
+/// bias     vectors, or NULL for zeros
+/// sums     a vector of channels of a point at sums[v * vector_stride + r * row_stride + p * lanes]
+typedef void (*pf_filter_tile_kernel)(int64_t inner, int64_t chain, const float *weight, const float *source,
+                                      const int64_t *offsets, int64_t step, int64_t row_step, const float *fetch,
+                                      int64_t fetch_step, const float *bias, float *sums, int64_t vector_stride,
+                                      int64_t row_stride, pf_tile_mode mode, pf_activation activation);
 
 /// A register tile of dot products of whole vectors: for each of the kernel's rows r and columns j,
 ///   sum[r][j] = sum over i in 0 ..< vectors * lanes of a[r * a_stride + i] * b[offsets[j] + i]
@@ -131,6 +144,8 @@ typedef struct pf_kernels {
   int32_t tile_rows, tile_columns;              // of the largest tile kernel
   pf_tile_kernel tile[pf_most_tile_rows + 1];       // by rows, from 1 to tile_rows
   pf_tile_kernel thin_tile[pf_most_tile_rows + 1];  // the same with a single vector of columns
+  // By rows - 1, vectors from 1 to those of tile_columns, and points from 1 to tile_rows. NULL: two rows are too many.
+  pf_filter_tile_kernel filter_tile[2][pf_most_tile_vectors + 1][pf_most_tile_rows + 1];
   int32_t dot_rows, dot_columns;                // of the largest dot kernel
   pf_dot_kernel dot[pf_most_dot_rows + 1][pf_most_dot_columns + 1];  // by rows and columns, from 1
   int32_t outer_widths;                                              // how many numbers of lanes there are

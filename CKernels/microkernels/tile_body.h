@@ -74,4 +74,3 @@ static void fill_tiles(pf_kernels *kernels) {
 #undef PF_TILE
 #undef PF_TILE_KERNEL
 #undef PF_TILE_ENTER
-#undef PF_TILE_EACH

@@ -282,6 +282,19 @@ static void draw_whole_vectors(ref_random *r, ref_convolution *p) {
   set_image(p, between(r, 1, 20), width - p->padding_left - p->padding_right);
 }
 
+/// Strided kernels whose columns overlap, with filters for most lanes of some vectors, and sums of several steps.
+static void draw_strided_overlapping(ref_random *r, ref_convolution *p) {
+  static const int64_t outputs[] = {4, 7, 8, 13, 15, 16, 17, 24, 29, 31, 32, 33, 47, 48, 64};
+  const int64_t stride = between(r, 2, 4), kernel = stride + between(r, 1, 2);
+  const int64_t channels = ref_random_once_in(r, 3) ? between(r, 65, 160) : between(r, 2, 24);
+  set_channels(p, ref_random_once_in(r, 4) ? 2 : 1, channels, PICK(r, outputs));
+  set_kernel(p, between(r, 2, kernel), kernel);
+  set_stride(p, between(r, 1, stride), stride);
+  set_image(p, between(r, 5, 24), between(r, 5, 40));
+  if (ref_random_once_in(r, 6)) set_dilation(p, 1, 2);
+  if (ref_random_once_in(r, 2)) pad(r, p, kernel / 2);
+}
+
 static void draw_padding_over_kernel(ref_random *r, ref_convolution *p) {
   set_channels(p, 1, between(r, 1, 17), between(r, 1, 17));
   set_image(p, between(r, 1, 9), between(r, 1, 18));
@@ -452,7 +465,8 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000}, {draw_same_depthwise, 1500000},
       {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0}, {draw_one_column, 0},
       {draw_one_column, 0}, {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000},
-      {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_padding_over_kernel, 0}, {draw_wide_gaps, 0},
+      {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_strided_overlapping, 1500000},
+      {draw_strided_overlapping, 4000000}, {draw_padding_over_kernel, 0}, {draw_wide_gaps, 0},
       {draw_whole_vectors, 600000}, {draw_stride_over_kernel, 0}, {draw_wide_strided, 10000000},
       {draw_wide_strided, 25000000}, {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0},
       {draw_many_filters_and_pixels, 25000000}, {draw_many_filters_and_pixels, 25000000}};
