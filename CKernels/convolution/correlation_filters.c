@@ -230,16 +230,16 @@ static void pack_range(void *argument, int64_t begin, int64_t end, int32_t part)
     const int64_t output = tile_first(plan, tile) * lanes, width = tile_first(plan, tile + 1) * lanes - output;
     const int64_t outputs = pf_minimum_of(width, p->outputs - output);
     float *packed = weight_of(state, group, tile, 0), *bias = bias_of(state, group, tile);
+    if (outputs < width) {
+      // Lanes of no channel.
+      memset(packed, 0, (size_t)(plan->inner * width) * sizeof(float));
+      memset(bias, 0, (size_t)width * sizeof(float));
+    }
     plan->kernels->pack_rows(plan->inner, outputs, state->weight + group * p->weight_group + output * p->weight_output,
                              p->weight_output, state->weight_offsets, packed, width);
     for (int64_t o = 0; o < outputs; ++o) {
       bias[o] = state->bias == NULL ? 0 : state->bias[group * p->outputs + output + o];
     }
-    // Lanes of no channel.
-    const size_t rest = (size_t)(width - outputs) * sizeof(float);
-    if (rest == 0) continue;
-    for (int64_t k = 0; k < plan->inner; ++k) memset(packed + k * width + outputs, 0, rest);
-    memset(bias + outputs, 0, rest);
   }
 }
 

@@ -11,7 +11,7 @@ enum {
 
 /// The costs below count vectors handled in the time of one multiply-add.
 static const double load_cost = 1.25, latency = 8, step_cost = 1, call_cost = 60, sum_cost = 2, transposing_cost = 8,
-                    filling_cost = 8, plane_cost = 60, near_weight_cost = 4, far_weight_cost = 16, block_cost = 1000;
+                    filling_cost = 11, plane_cost = 60, near_weight_cost = 4, far_weight_cost = 16, block_cost = 1000;
 
 /// A lower bound of the time that makes it pointless to plan, over the time of the multiply-adds alone.
 static const double most_excess = 1.6;
