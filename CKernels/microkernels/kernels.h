@@ -53,7 +53,7 @@ typedef void (*pf_tile_kernel)(int64_t inner, int64_t chain, const float *a, con
 /// A register tile with the result's channels in the lanes: for each of the kernel's rows r, vectors of channels v and
 /// points p of a row, lane by lane,
 ///   bias[v] + weight[0][v] * source[offsets[0] + r * row_step + p * step] + weight[1][v] * source[offsets[1] + ...
-/// in chains, as in a tile kernel.
+/// in chains, while it fetches, as a tile kernel does.
 /// weight   inner x vectors, packed
 /// bias     vectors, or NULL for zeros
 /// sums     a vector of channels of a point at sums[v * vector_stride + r * row_stride + p * lanes]
