@@ -174,6 +174,7 @@ static void run_item(const run_state *state, const item *now, const item *next, 
   float *all_sums = scratch + plan->block_images * pf_filter_frame_floats(plan);
   const int64_t tile_begin = pf_piece_begin(plan->tiles, now->tile_part, plan->tile_parts);
   const int64_t tile_end = pf_piece_begin(plan->tiles, now->tile_part + 1, plan->tile_parts);
+  const int64_t first_vector = tile_first(plan, tile_begin);
   for (int64_t first = 0; first < p->channels; first += plan->channel_step) {
     inner_step step = {.first = first, .channels = pf_minimum_of(plan->channel_step, p->channels - first)};
     step.k = first * taps;
@@ -194,7 +195,9 @@ static void run_item(const run_state *state, const item *now, const item *next, 
         for (int64_t row = 0; row < now->rows; row += plan->strip_rows) {
           const int64_t rows = pf_minimum_of(plan->strip_rows, now->rows - row);
           float *sums = all_sums;
-          if (waits) sums += vector * pf_filter_vector_stride(plan) + (n * plan->block_rows + row) * row_floats;
+          if (waits) {
+            sums += (vector - first_vector) * pf_filter_vector_stride(plan) + (n * plan->block_rows + row) * row_floats;
+          }
           run_rows(state, &step, vectors, rows, weight, source + n * image_floats + row * p->y.step * pitch, pitch,
                    bias, sums, &fetch);
           if (step.last) collect(state, now->image + n, now->group, tile, now->row + row, rows, sums);

@@ -41,6 +41,11 @@ static inline bool pf_filter_sums_wait(const pf_correlation_plan *plan) {
   return plan->channel_step < plan->problem.channels;
 }
 
+/// Vectors of a part of the tiles, at most.
+static inline int64_t pf_filter_part_vectors(const pf_correlation_plan *plan) {
+  return pf_minimum_of(plan->vectors, pf_ceiling_divide(plan->tiles, plan->tile_parts) * pf_filter_tile_vectors(plan));
+}
+
 /// Floats from a vector of channels to the next one's sums.
 static inline int64_t pf_filter_vector_stride(const pf_correlation_plan *plan) {
   const int64_t rows = pf_filter_sums_wait(plan) ? plan->block_images * plan->block_rows : plan->strip_rows;

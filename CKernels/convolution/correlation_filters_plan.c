@@ -11,7 +11,8 @@ enum {
 
 /// The costs below count vectors handled in the time of one multiply-add.
 static const double load_cost = 1.25, latency = 8, step_cost = 1, call_cost = 60, sum_cost = 2, transposing_cost = 8,
-                    filling_cost = 11, plane_cost = 60, near_weight_cost = 4, far_weight_cost = 16, block_cost = 1000;
+                    filling_cost = 11, plane_cost = 60, near_weight_cost = 4, far_weight_cost = 16,
+                    shared_weight_cost = 32, block_cost = 1000;
 
 /// A lower bound of the time that makes it pointless to plan, over the time of the multiply-adds alone.
 static const double most_excess = 1.6;
@@ -83,7 +84,8 @@ static double time_of(const pf_correlation_plan *plan, int64_t threads) {
   const double chains = steps * (double)pf_ceiling_divide(plan->channel_step * p->y.taps * p->x.taps, plan->chain);
   double item = images * tiles + points * vectors * (chains * sum_cost + transposing_cost);
   const bool far = plan->vectors * lanes * plan->inner > weight_budget;
-  item += vectors * (double)plan->inner * (far ? far_weight_cost : near_weight_cost);
+  const double weights = vectors * (double)plan->inner;
+  item += weights * (far ? far_weight_cost : near_weight_cost);
   item *= (double)pf_ceiling_divide(plan->tiles, plan->tile_parts) / (double)plan->tiles;
   item += block_cost;
   if (!plan->in_place) {
@@ -92,7 +94,11 @@ static double time_of(const pf_correlation_plan *plan, int64_t threads) {
     item += images * channels * (frame_rows * row * filling_cost + plane_cost);
   }
   const double items = (double)(p->groups * plan->blocks_images * plan->blocks_y) * parts;
-  return item * __builtin_ceil(items / (double)threads);
+  double time = item * __builtin_ceil(items / (double)threads);
+  // Of a single group's weights a thread packs those of its tiles, where these are shared out, or reads them from where
+  // the others have packed them.
+  if (far && p->groups == 1) time += weights / parts * (1 - parts / (double)threads) * shared_weight_cost;
+  return time;
 }
 
 bool pf_correlation_filters_apply(const pf_correlation_plan *plan) {
@@ -108,23 +114,24 @@ bool pf_correlation_filters_apply(const pf_correlation_plan *plan) {
   return time < most_excess * products / (double)plan->kernels->lanes;
 }
 
-static void consider(pf_correlation_plan *candidate, int64_t threads, double *least, pf_correlation_plan *best) {
-  const int64_t blocks = candidate->problem.groups * candidate->blocks_images * candidate->blocks_y;
+/// Whether a block's frames or sums are too large for the caches.
+static bool is_large(const pf_correlation_plan *plan) {
+  const int64_t sums = pf_filter_sums_wait(plan) ? pf_filter_part_vectors(plan) * pf_filter_vector_stride(plan) : 0;
+  return plan->block_images * pf_filter_frame_floats(plan) > frame_budget || sums > sums_budget;
+}
+
+/// Takes blocks, their tiles in as many parts as serve them best, if they beat the best so far; large ones only where
+/// none has been taken and there are no `smaller` ones.
+static void consider(pf_correlation_plan *candidate, int64_t threads, bool smaller, double *least,
+                     pf_correlation_plan *best) {
   for (int64_t parts = 1; parts <= pf_minimum_of(threads, candidate->tiles); ++parts) {
-    // Many blocks need no parts.
-    if (parts > 1 && blocks >= 4 * threads) break;
     candidate->tile_parts = parts;
+    if (is_large(candidate) && (smaller || *least >= 0)) continue;
     const double time = time_of(candidate, threads);
     if (*least >= 0 && time >= *least) continue;
     *least = time;
     *best = *candidate;
   }
-}
-
-/// Whether a block's frames or sums are too large for the caches.
-static bool is_large(const pf_correlation_plan *plan) {
-  const int64_t sums = pf_filter_sums_wait(plan) ? plan->vectors * pf_filter_vector_stride(plan) : 0;
-  return plan->block_images * pf_filter_frame_floats(plan) > frame_budget || sums > sums_budget;
 }
 
 /// Tries blocks of whole images and of rows, as large as they fit and smaller ones that share out more evenly.
@@ -134,8 +141,7 @@ static double choose_blocks(pf_correlation_plan *plan, int64_t threads) {
   double least = -1;
   for (int64_t n = 2; n <= images; n *= 2) {
     shape(&candidate, n, height);
-    if (is_large(&candidate)) break;
-    consider(&candidate, threads, &least, plan);
+    consider(&candidate, threads, true, &least, plan);
   }
   int64_t before = -1;
   for (int64_t n = 1, tried = 0; n <= height && tried < tries; ++n) {
@@ -143,11 +149,10 @@ static double choose_blocks(pf_correlation_plan *plan, int64_t threads) {
     if (rows == before) continue;
     before = rows;
     shape(&candidate, 1, rows);
-    if (is_large(&candidate) && rows > 1) continue;
-    consider(&candidate, threads, &least, plan);
-    tried += 1;
+    consider(&candidate, threads, rows > 1, &least, plan);
+    tried += least >= 0;
     // So many blocks are shared out evenly.
-    if (candidate.problem.groups * candidate.blocks_images * candidate.blocks_y >= 16 * threads) break;
+    if (least >= 0 && candidate.problem.groups * candidate.blocks_images * candidate.blocks_y >= 16 * threads) break;
   }
   return least;
 }
@@ -183,7 +188,7 @@ void pf_correlation_filters_finish(const pf_settings *settings, pf_correlation_p
 
   const int64_t most = pf_minimum_of(plan->vectors, pf_filter_tile_vectors(plan));
   // Transposing reads up to a square.
-  plan->sums_floats = (pf_filter_sums_wait(plan) ? plan->vectors : most) * pf_filter_vector_stride(plan);
+  plan->sums_floats = (pf_filter_sums_wait(plan) ? pf_filter_part_vectors(plan) : most) * pf_filter_vector_stride(plan);
   plan->sums_floats += lanes * lanes;
   const int64_t floats = plan->block_images * pf_filter_frame_floats(plan) + plan->sums_floats;
   plan->scratch_bytes = pf_part_bytes(floats * (int64_t)sizeof(float));

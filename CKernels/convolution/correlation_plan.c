@@ -326,6 +326,35 @@ static pf_status choose_direct(const pf_settings *settings, pf_correlation_plan 
   return pf_ok;
 }
 
+/// Whether planes in place are better read with result channels in the lanes: where much of each is left over when it
+/// is cut into column tiles, or there is but a small one. What has hardly a point to share its weights with, too many
+/// weights to read them again for other images, or idle lanes, isn't.
+static bool are_ragged(const pf_correlation_plan *plan) {
+  enum { least_points = 9, most_weights = 3 << 19 };
+  const pf_correlation *p = &plan->problem;
+  const int64_t tile = plan->kernels->tile_columns, plane = p->y.grid * p->x.grid;
+  if (8 * (pf_round_up(p->outputs, plan->kernels->lanes) - p->outputs) > p->outputs) return false;
+  if (p->outputs * plan->inner > most_weights) return false;
+  if (p->images == 1) return plane < 8 * tile;
+  return plane >= least_points && 10 * (plane % tile) >= plane;
+}
+
+/// Chooses the blocks of planes in place.
+static pf_status choose_in_place(const pf_settings *settings, pf_correlation_plan *plan) {
+  pf_correlation *p = &plan->problem;
+  if (plan->inner == 0 || !are_ragged(plan)) {
+    plan->channel_step = step_within(plan, joined_inner_budget);
+    choose_joined(plan, settings->threads);
+    return pf_ok;
+  }
+  // A plane is one row.
+  p->result_y = p->x.grid = p->x.source = p->y.grid * p->x.grid;
+  p->y.grid = p->y.source = 1;
+  plan->joined = false;
+  double time;
+  return pf_correlation_filters_prepare(settings, settings->threads, plan, &time);
+}
+
 /// Fills in what follows from the blocks.
 static void finish(const pf_settings *settings, pf_correlation_plan *plan) {
   const pf_correlation *p = &plan->problem;
@@ -385,8 +414,7 @@ pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlati
 
   plan->tiles = pf_ceiling_divide(p->outputs, plan->kernels->tile_rows);
   if (plan->joined) {
-    plan->channel_step = step_within(plan, joined_inner_budget);
-    choose_joined(plan, settings->threads);
+    PF_TRY(choose_in_place(settings, plan));
   } else {
     PF_TRY(choose_direct(settings, plan));
   }
