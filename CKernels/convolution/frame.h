@@ -47,8 +47,8 @@ typedef struct pf_frame {
   int64_t channel_stride;      // floats of a channel's planes
 } pf_frame;
 
-/// Fills the parts of `frame` that follow from the axes y and x; its rows have a pitch of any length. pf_error_overflow when a frame with that many channels
-/// might not be addressable.
+/// Fills the parts of `frame` that follow from the axes y and x, for rows with a pitch of any length. pf_error_overflow
+/// when a frame with that many channels might not be addressable.
 pf_status pf_frame_analyse(pf_frame *frame, int64_t channels);
 
 /// Chooses the layout for blocks of at most these extents whose grid points are read `vector_columns` at a time.
