@@ -202,9 +202,9 @@ static void draw_wide_one_dimensional(ref_random *r, ref_convolution *p) {
 
 /// Kernels of 3 taps with stride 2, and enough channels for algorithms with fewer multiplications to win.
 static void draw_wide_strided(ref_random *r, ref_convolution *p) {
-  static const int64_t channels[] = {63, 64, 65, 80, 96, 97, 112};
+  static const int64_t channels[] = {80, 96, 97, 112, 127, 128, 129};
   set_channels(p, ref_random_once_in(r, 6) ? 2 : 1, PICK(r, channels), PICK(r, channels));
-  const int64_t length = between(r, 200, 900), padding = between(r, 0, 3);
+  const int64_t length = between(r, 200, 1200), padding = between(r, 0, 3);
   switch (between(r, 0, 5)) {
     case 0:
       set_kernel(p, 3, 1), set_image(p, length, 1), set_stride(p, 2, between(r, 1, 3));
@@ -336,7 +336,7 @@ static void draw_wide_dilated(ref_random *r, ref_convolution *p) {
 
 /// Kernels of five taps along an axis, likewise.
 static void draw_wide_five_taps(ref_random *r, ref_convolution *p) {
-  static const int64_t channels[] = {12, 15, 16, 17, 31, 32, 33, 48, 64}, rows[] = {1, 3, 5, 5};
+  static const int64_t channels[] = {12, 15, 16, 17, 31, 32, 33, 48, 64}, rows[] = {1, 1, 3, 5, 5};
   set_channels(p, ref_random_once_in(r, 6) ? 2 : 1, PICK(r, channels), PICK(r, channels));
   const int64_t height = PICK(r, rows);
   set_kernel(p, height, height == 5 && ref_random_once_in(r, 2) ? 3 : 5);
@@ -346,6 +346,7 @@ static void draw_wide_five_taps(ref_random *r, ref_convolution *p) {
   if (ref_random_once_in(r, 3)) pad(r, p, 2 * p->dilation_height + 1);
   set_image(p, between(r, 1, 20), between(r, 1, 40));
   if (height > 1) return;
+  set_channels(p, 1, between(r, 31, 65), between(r, 31, 65));
   set_image(p, between(r, 1, 5), between(r, 1, 150));
   if (!ref_random_once_in(r, 3)) return;
   set_kernel(p, 5, 1);
@@ -460,16 +461,16 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_wide_3x3, 600000}, {draw_wide_3x3, 1500000}, {draw_wide_dilated, 600000}, {draw_wide_dilated, 1500000},
       {draw_far_dilated, 2500000}, {draw_far_dilated, 15000000}, {draw_far_dilated, 15000000},
       {draw_small_3x3, 1500000}, {draw_wide_five_taps, 1500000}, {draw_wide_five_taps, 6000000},
-      {draw_wide_five_taps, 6000000}, {draw_wide_one_dimensional, 4000000}, {draw_pointwise, 0}, {draw_pointwise, 0},
+      {draw_wide_five_taps, 12000000}, {draw_wide_one_dimensional, 4000000}, {draw_pointwise, 0}, {draw_pointwise, 0},
       {draw_deep_pointwise, 6000000}, {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0},
       {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000}, {draw_same_depthwise, 1500000},
       {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0}, {draw_one_column, 0},
       {draw_one_column, 0}, {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000},
       {draw_first_layer, 0}, {draw_kernel_over_image, 0}, {draw_strided_overlapping, 1500000},
       {draw_strided_overlapping, 4000000}, {draw_padding_over_kernel, 0}, {draw_wide_gaps, 0},
-      {draw_whole_vectors, 600000}, {draw_stride_over_kernel, 0}, {draw_wide_strided, 10000000},
-      {draw_wide_strided, 25000000}, {draw_dilated, 0}, {draw_deep, 0}, {draw_many_pixels, 0},
-      {draw_many_filters_and_pixels, 25000000}, {draw_many_filters_and_pixels, 25000000}};
+      {draw_whole_vectors, 600000}, {draw_stride_over_kernel, 0}, {draw_wide_strided, 30000000},
+      {draw_wide_strided, 30000000}, {draw_wide_strided, 30000000}, {draw_dilated, 0}, {draw_deep, 0},
+      {draw_many_pixels, 0}, {draw_many_filters_and_pixels, 25000000}, {draw_many_filters_and_pixels, 25000000}};
   static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000},
                       large = {draw_large, 30000000};
   ref_random random = ref_random_for(seed, index, 0);
