@@ -105,6 +105,22 @@ extension Layer {
         }
         return String(cString: name)
     }
+
+    /// What a pass could run, by estimated time, that of the direct algorithm being 1; or why there is no choice.
+    func reason(_ pass: Pass, _ context: pf_context) throws -> String {
+        var problem = problem, context = context, count: Int32 = 0
+        var estimates = [pf_algorithm_estimate](repeating: pf_algorithm_estimate(), count: Int(pf_most_algorithms))
+        let status = pf_convolution2d_estimates(&context, &problem, pass.kernelPass, &estimates, &count)
+        guard status == pf_ok else {
+            throw Failure("the plan of \(pass.rawValue): \(String(cString: pf_status_message(status)))")
+        }
+        let names = estimates.prefix(Int(count)).map { String(cString: $0.name) }
+        if count > 1 {
+            return zip(names, estimates).map { "\($0) \(fixed($1.time, 2))" }.joined(separator: ", ")
+        }
+        if names == ["depthwise"] { return "one input channel a group" }
+        return context.numerics == pf_exact ? "exact numerics" : "no Winograd tiles for this kernel, stride and pass"
+    }
 }
 
 /// What is computed from what.

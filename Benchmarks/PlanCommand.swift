@@ -3,7 +3,11 @@ import CKernels
 
 struct PlanCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "plan", abstract: "Says which algorithm each pass of a convolution would run, and its cost.")
+        commandName: "plan", abstract: "Says which algorithm each pass of a convolution would run, why, and its cost.",
+        discussion: """
+            Where there is a choice, `why` lists the algorithms that could run with the planner's estimates of their \
+            times, the direct one's being 1. The least runs.
+            """)
 
     @Argument(help: "Layers or suites, as for conv.") var layers = ["64x56x56-64k3p1"]
     @Option(help: "Images. (default: 8; the suite small: 1, 16 and 128)") var batch: Int?
@@ -25,7 +29,8 @@ struct PlanCommand: ParsableCommand {
                 return PlanReport.Row(
                     suite: suite, layer: layer.description, batch: layer.batch, pass: pass,
                     algorithm: try layer.algorithm(pass, context), gigaoperations: layer.operations / 1e9,
-                    operations_per_byte: layer.operations / layer.bytes, workspace_bytes: bytes)
+                    operations_per_byte: layer.operations / layer.bytes, workspace_bytes: bytes,
+                    why: try layer.reason(pass, context))
             }
         }
         try output.print(
@@ -42,10 +47,12 @@ struct PlanReport: Report {
         /// Of direct convolution.
         let gigaoperations, operations_per_byte: Double
         let workspace_bytes: Int
+        let why: String
     }
 
     static let columns = [
         "suite", "layer", "batch", "pass", "algorithm", "gigaoperations", "operations_per_byte", "workspace_bytes",
+        "why",
     ]
 
     let isa: String
@@ -54,10 +61,10 @@ struct PlanReport: Report {
 
     private var table: TextTable {
         var table = TextTable(
-            ["layer", "pass", "algorithm", "batch", "GFLOP", "FLOP a byte", "workspace MB"], left: 3)
+            ["layer", "pass", "algorithm", "why", "batch", "GFLOP", "FLOP a byte", "workspace MB"], left: 4)
         for row in rows {
             table.add([
-                row.layer, row.pass.rawValue, row.algorithm, "\(row.batch)", fixed(row.gigaoperations, 3),
+                row.layer, row.pass.rawValue, row.algorithm, row.why, "\(row.batch)", fixed(row.gigaoperations, 3),
                 fixed(row.operations_per_byte, 1), fixed(Double(row.workspace_bytes) / 1e6, 2),
             ])
         }

@@ -4,7 +4,8 @@
 //
 // or an activation of this, in an order that is the same for every element, whatever block, tile or thread it falls to.
 // It is c, i, j, but for few result channels a group, which run as correlation_planes.h says. Where rows are short or
-// strided, result channels may lie in the lanes, as correlation_filters.h says.
+// strided, or planes in place fill no column tiles, result channels may lie in the lanes, as correlation_filters.h
+// says.
 //
 // Otherwise weights are packed once into row panels; each block of the grid is copied into a frame, unless its source
 // can be read in place, and register tiles of result channels x grid points run over it: on the frame, gaps included,

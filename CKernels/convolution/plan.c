@@ -82,28 +82,39 @@ static double direct_time(double lanes, const pf_convolution2d *p) {
   return (double)p->batch * (double)output.height * (double)output.width * products / lanes * direct_overhead;
 }
 
+/// Stores Winograd's algorithms that can run a pass of one of its problems; returns how many.
+static int32_t winograd_algorithms(const pf_convolution2d *p, pf_convolution_pass pass,
+                                   pf_algorithm algorithms[pf_most_algorithms - 1]) {
+  int32_t count = 0;
+  if (pf_winograd_is_strided(p)) {
+    if (pass != pf_pass_weight_gradient) algorithms[count++] = pf_algorithm_winograd_strided;
+    return count;
+  }
+  if (p->kernel_height == 3 && p->kernel_width == 3) algorithms[count++] = pf_algorithm_winograd_2;
+  if (pf_winograd_whole_applies(p)) algorithms[count++] = pf_algorithm_winograd_whole;
+  algorithms[count++] = pf_algorithm_winograd_4;
+  return count;
+}
+
+/// Whether a pass may run another algorithm than the direct one.
+static bool has_choice(const pf_settings *settings, const pf_convolution2d *problem) {
+  return settings->numerics != pf_exact && pf_winograd_applies(problem);
+}
+
 pf_algorithm pf_plan_algorithm(const pf_settings *settings, const pf_convolution2d *problem,
                                pf_convolution_pass pass) {
   if (pf_depthwise_suits(settings->kernels, problem, pass)) return pf_algorithm_depthwise;
-  if (settings->numerics == pf_exact || !pf_winograd_applies(problem)) return pf_algorithm_direct;
-  const bool strided = pf_winograd_is_strided(problem);
+  if (!has_choice(settings, problem)) return pf_algorithm_direct;
   const double lanes = (double)settings->kernels->lanes;
-  pf_algorithm best = pf_algorithm_direct;
+  pf_algorithm algorithms[pf_most_algorithms - 1], best = pf_algorithm_direct;
   double least = direct_time(lanes, problem);
-  if (strided && least <= strided_time) return best;
-  const struct {
-    pf_algorithm algorithm;
-    bool applies;
-  } candidates[] = {{pf_algorithm_winograd_2, !strided && problem->kernel_height == 3 && problem->kernel_width == 3},
-                    {pf_algorithm_winograd_whole, pf_winograd_whole_applies(problem)},
-                    {pf_algorithm_winograd_4, !strided},
-                    {pf_algorithm_winograd_strided, strided && pass != pf_pass_weight_gradient}};
-  for (size_t i = 0; i < sizeof(candidates) / sizeof(candidates[0]); ++i) {
-    if (!candidates[i].applies) continue;
-    const double time = winograd_time(lanes, problem, pass, candidates[i].algorithm);
+  if (pf_winograd_is_strided(problem) && least <= strided_time) return best;
+  const int32_t count = winograd_algorithms(problem, pass, algorithms);
+  for (int32_t i = 0; i < count; ++i) {
+    const double time = winograd_time(lanes, problem, pass, algorithms[i]);
     if (time >= least) continue;
     least = time;
-    best = candidates[i].algorithm;
+    best = algorithms[i];
   }
   return best;
 }
@@ -115,6 +126,50 @@ double pf_plan_masked_winograd(const pf_settings *settings, const pf_convolution
          direct_time(lanes, problem);
 }
 
+static const char *name_of(const pf_convolution2d *p, pf_algorithm algorithm) {
+  static const char *const six_points[3][2] = {{"winograd 1x4", "winograd 1x2"},
+                                               {"winograd 4x4", "winograd 4x2"},
+                                               {"winograd 2x4", "winograd 2x2"}};
+  switch (algorithm) {
+    case pf_algorithm_direct: return "direct";
+    case pf_algorithm_depthwise: return "depthwise";
+    case pf_algorithm_winograd_2: return "winograd 2x2";
+    case pf_algorithm_winograd_whole: return "winograd 3x3";
+    case pf_algorithm_winograd_4: return six_points[p->kernel_height / 2][p->kernel_width / 2 - 1];
+    case pf_algorithm_winograd_strided:
+      return p->kernel_height == 1 ? "winograd 1x4 stride 2" : "winograd 4x4 stride 2";
+  }
+}
+
+pf_status pf_convolution2d_estimates(const pf_context *context, const pf_convolution2d *problem,
+                                     pf_convolution_pass pass, pf_algorithm_estimate *estimates, int32_t *count) {
+  PF_REQUIRE(estimates != NULL && count != NULL, pf_error_null);
+  pf_settings settings;
+  pf_convolution2d laid;
+  pf_convolution_shape shape;
+  PF_TRY(pf_read_context(context, &settings));
+  PF_TRY(pf_convolution_read(&problem, &laid, &shape));
+  PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
+  estimates[0] = (pf_algorithm_estimate){name_of(problem, pf_plan_algorithm(&settings, problem, pass)), 1};
+  *count = 1;
+  if (pf_depthwise_suits(settings.kernels, problem, pass) || !has_choice(&settings, problem)) return pf_ok;
+  pf_algorithm algorithms[pf_most_algorithms - 1];
+  const double lanes = (double)settings.kernels->lanes, direct = direct_time(lanes, problem);
+  *count = 0;
+  const int32_t others = winograd_algorithms(problem, pass, algorithms);
+  for (int32_t i = -1; i < others; ++i) {
+    pf_algorithm_estimate next = {name_of(problem, pf_algorithm_direct), 1};
+    if (i >= 0) {
+      next.name = name_of(problem, algorithms[i]);
+      next.time = winograd_time(lanes, problem, pass, algorithms[i]) / direct;
+    }
+    int32_t place = (*count)++;
+    for (; place > 0 && estimates[place - 1].time > next.time; --place) estimates[place] = estimates[place - 1];
+    estimates[place] = next;
+  }
+  return pf_ok;
+}
+
 pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolution2d *problem,
                                      pf_convolution_pass pass, const char **name) {
   PF_REQUIRE(name != NULL, pf_error_null);
@@ -124,19 +179,6 @@ pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolu
   PF_TRY(pf_read_context(context, &settings));
   PF_TRY(pf_convolution_read(&problem, &laid, &shape));
   PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
-  const bool line = problem->kernel_height == 1;
-  static const char *const six_points[3][2] = {{"winograd 1x4", "winograd 1x2"},
-                                               {"winograd 4x4", "winograd 4x2"},
-                                               {"winograd 2x4", "winograd 2x2"}};
-  switch (pf_plan_algorithm(&settings, problem, pass)) {
-    case pf_algorithm_direct: *name = "direct"; break;
-    case pf_algorithm_depthwise: *name = "depthwise"; break;
-    case pf_algorithm_winograd_2: *name = "winograd 2x2"; break;
-    case pf_algorithm_winograd_whole: *name = "winograd 3x3"; break;
-    case pf_algorithm_winograd_4:
-      *name = six_points[problem->kernel_height / 2][problem->kernel_width / 2 - 1];
-      break;
-    case pf_algorithm_winograd_strided: *name = line ? "winograd 1x4 stride 2" : "winograd 4x4 stride 2"; break;
-  }
+  *name = name_of(problem, pf_plan_algorithm(&settings, problem, pass));
   return pf_ok;
 }

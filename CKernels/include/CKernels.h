@@ -182,6 +182,19 @@ pf_status pf_convolution2d_workspace(const pf_context *context, const pf_convolu
 pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolution2d *problem,
                                      pf_convolution_pass pass, const char **name);
 
+enum { pf_most_algorithms = 4 };  // that one pass of a problem can run
+
+typedef struct pf_algorithm_estimate {
+  const char *name;
+  double time;  // estimated, in that of the direct algorithm
+} pf_algorithm_estimate;
+
+/// Stores in `estimates`, pf_most_algorithms of them, what that function chooses from, the least time first: which is
+/// what it chooses. A single one, with a time of 1, where there is no choice: a group has one input channel, pf_exact
+/// asks for the direct algorithm, or the kernel, its stride or an empty batch leaves no other.
+pf_status pf_convolution2d_estimates(const pf_context *context, const pf_convolution2d *problem,
+                                     pf_convolution_pass pass, pf_algorithm_estimate *estimates, int32_t *count);
+
 /// output[n,o,y,x] = activation(bias[o] + sum over c,i,j of
 ///                              weight[o,c,i,j] * input[n, g(o)+c, y*stride+i*dilation-padding, ...]).
 /// input   batch x input_channels x input_height x input_width

@@ -72,6 +72,32 @@ extension KernelTests {
             expectResults(problems * (Self.resultsPerProblem + Self.spoiledResultsPerProblem), report)
         }
 
+        @Test("The estimates say what the planner chooses, and from what")
+        func estimates() {
+            var several = 0
+            for index in 0..<Int64(2_000) {
+                var problem = pf_convolution2d(ref_random_convolution(34, index))
+                for numerics in [pf_fast, pf_exact] {
+                    var context = pf_context(threads: 0, numerics: numerics, isa: pf_isa_auto)
+                    for pass in [pf_pass_forward, pf_pass_input_gradient, pf_pass_weight_gradient] {
+                        var name: UnsafePointer<CChar>?, count: Int32 = 0
+                        var estimates = [pf_algorithm_estimate](
+                            repeating: pf_algorithm_estimate(), count: Int(pf_most_algorithms))
+                        #expect(pf_convolution2d_algorithm(&context, &problem, pass, &name) == pf_ok)
+                        #expect(pf_convolution2d_estimates(&context, &problem, pass, &estimates, &count) == pf_ok)
+                        let found = estimates.prefix(Int(count)).map { (String(cString: $0.name), $0.time) }
+                        #expect(found.first?.0 == name.map { String(cString: $0) }, "\(problem)")
+                        #expect(zip(found, found.dropFirst()).allSatisfy { $0.1 <= $1.1 }, "\(problem): \(found)")
+                        #expect(Set(found.map(\.0)).count == found.count)
+                        #expect(found.count == 1 || found.contains { $0 == ("direct", 1) }, "\(problem): \(found)")
+                        #expect(found.count == 1 || numerics == pf_fast)
+                        several += found.count > 1 ? 1 : 0
+                    }
+                }
+            }
+            #expect(several > 1_000)
+        }
+
         /// As many columns as the input has, the last of them all padding.
         @Test("A kernel of one column steps into the padding on its right")
         func columnsBeyondTheInput() throws {
