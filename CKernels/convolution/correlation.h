@@ -36,7 +36,7 @@ typedef struct pf_correlation_plan {
   pf_correlation problem;  // with the taps that read nothing dropped
   const pf_kernels *kernels;
   pf_frame frame;
-  bool in_place;      // the source is the frame: 1x1, stride 1, no padding, or none with channels in the lanes
+  bool in_place;      // the source is the frame: 1x1, stride 1, no padding; with channels in the lanes just no padding
   bool joined;        // in place, where the result's rows are contiguous too: the points of all images are one row
   bool packed;        // tiles are points of the result, packed from the frame where they lie apart in it
   bool planes;        // each result channel by itself: correlation_planes.h

@@ -75,11 +75,12 @@ static const float *source_of(const run_state *state, int64_t image, int64_t gro
   return state->source + ((image * p->groups + group) * p->channels + channel) * p->y.source * p->x.source;
 }
 
-/// What follows a step: the next one, or the next item's first. With blocks of rows nothing: they follow each other.
+/// What follows a step: the next one, or the first of the next item, if there is one. With blocks of rows nothing: they
+/// follow each other.
 static fetch fetch_behind(const run_state *state, const inner_step *step, const item *now, const item *next) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
-  if (plan->blocks_y > 1) return (fetch){0};
+  if (plan->blocks_y > 1 || (step->last && next == NULL)) return (fetch){0};
   const item *item = step->last ? next : now;
   const int64_t first = step->last ? 0 : step->first + step->channels;
   const int64_t channels = pf_minimum_of(plan->channel_step, p->channels - first);
@@ -217,7 +218,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     now = next;
     if (index + 1 < end) next = item_of(plan, index + 1);
     const bool zeroed = before.row == now.row && before.rows == now.rows && before.images >= now.images;
-    run_item(state, &now, &next, zeroed, scratch);
+    run_item(state, &now, index + 1 < end ? &next : NULL, zeroed, scratch);
   }
 }
 

@@ -103,7 +103,7 @@ static double time_of(const pf_correlation_plan *plan, int64_t threads) {
 
 bool pf_correlation_filters_apply(const pf_correlation_plan *plan) {
   const pf_correlation *p = &plan->problem;
-  if (plan->inner == 0 || p->result_x != 1 || p->result_y != p->x.grid) return false;
+  if (plan->inner == 0 || p->y.grid == 0 || p->result_x != 1 || p->result_y != p->x.grid) return false;
   // Columns that no two taps share are packed in less time than they are read here, lines of them in vain.
   if (p->x.step > 1 && dense_axis(&p->x).taps <= p->x.step) return false;
   // Most lanes must hold channels, and products outweigh the transposing.
@@ -116,8 +116,10 @@ bool pf_correlation_filters_apply(const pf_correlation_plan *plan) {
 
 /// Whether a block's frames or sums are too large for the caches.
 static bool is_large(const pf_correlation_plan *plan) {
-  const int64_t sums = pf_filter_sums_wait(plan) ? pf_filter_part_vectors(plan) * pf_filter_vector_stride(plan) : 0;
-  return plan->block_images * pf_filter_frame_floats(plan) > frame_budget || sums > sums_budget;
+  const double sums = pf_filter_sums_wait(plan)
+                          ? (double)pf_filter_part_vectors(plan) * (double)pf_filter_vector_stride(plan)
+                          : 0;
+  return (double)plan->block_images * (double)pf_filter_frame_floats(plan) > frame_budget || sums > sums_budget;
 }
 
 /// Takes blocks, their tiles in as many parts as serve them best, if they beat the best so far; large ones only where
@@ -134,6 +136,21 @@ static void consider(pf_correlation_plan *candidate, int64_t threads, bool small
   }
 }
 
+/// The most rows of a block that fits, its tiles in as many parts as there may be; or 1.
+static int64_t most_rows(pf_correlation_plan *candidate, int64_t threads) {
+  int64_t least = 1, most = candidate->problem.y.grid, rows = most;
+  candidate->tile_parts = pf_minimum_of(threads, candidate->tiles);
+  for (; least < most; rows = least + (most - least + 1) / 2) {
+    shape(candidate, 1, rows);
+    if (is_large(candidate)) {
+      most = rows - 1;
+    } else {
+      least = rows;
+    }
+  }
+  return least;
+}
+
 /// Tries blocks of whole images and of rows, as large as they fit and smaller ones that share out more evenly.
 static double choose_blocks(pf_correlation_plan *plan, int64_t threads) {
   pf_correlation_plan candidate = *plan;
@@ -143,16 +160,16 @@ static double choose_blocks(pf_correlation_plan *plan, int64_t threads) {
     shape(&candidate, n, height);
     consider(&candidate, threads, true, &least, plan);
   }
-  int64_t before = -1;
-  for (int64_t n = 1, tried = 0; n <= height && tried < tries; ++n) {
-    const int64_t rows = pf_ceiling_divide(height, n);
-    if (rows == before) continue;
-    before = rows;
+  int64_t rows = most_rows(&candidate, threads);
+  for (int64_t tried = 0; tried < tries; ++tried) {
+    const int64_t pieces = pf_ceiling_divide(height, rows);
+    rows = pf_ceiling_divide(height, pieces);
     shape(&candidate, 1, rows);
     consider(&candidate, threads, rows > 1, &least, plan);
-    tried += least >= 0;
     // So many blocks are shared out evenly.
     if (least >= 0 && candidate.problem.groups * candidate.blocks_images * candidate.blocks_y >= 16 * threads) break;
+    if (rows == 1) break;
+    rows -= 1;
   }
   return least;
 }

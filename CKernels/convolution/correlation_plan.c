@@ -183,24 +183,24 @@ static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t t
   const int64_t width = frame->x.grid, height = frame->y.grid, tile = candidate.kernels->tile_columns;
   const int64_t images = pf_maximum_of(candidate.problem.images, 1);
   const int64_t tries = 4 * threads;
-  int64_t tried = 0, before = -1;
+  int64_t tried = 0;
   if (candidate.packed) {
     const int64_t first = pf_minimum_of(images, most / width / height);
-    for (int64_t n = first > 1 ? pf_ceiling_divide(images, first) : images; n < images && tried < tries; ++n) {
-      const int64_t some = pf_ceiling_divide(images, n);
-      if (some == before || some == 1) continue;
-      before = some;
+    int64_t some;
+    for (int64_t n = first > 1 ? pf_ceiling_divide(images, first) : images; n < images && tried < tries;
+         n = pf_shorter_pieces(images, some)) {
+      some = pf_ceiling_divide(images, n);
+      if (some == 1) break;
       shape(&candidate, some, height, width);
       if (is_large(&candidate)) continue;
       consider(&candidate, threads, least, best);
       tried += 1;
     }
   }
-  before = -1;
-  for (int64_t n = pf_ceiling_divide(height, pf_maximum_of(1, most / width)); n <= height && tried < tries; ++n) {
-    const int64_t rows = pf_ceiling_divide(height, n);
-    if (rows == before) continue;
-    before = rows;
+  int64_t rows;
+  for (int64_t n = pf_ceiling_divide(height, pf_maximum_of(1, most / width)); n <= height && tried < tries;
+       n = pf_shorter_pieces(height, rows)) {
+    rows = pf_ceiling_divide(height, n);
     shape(&candidate, 1, rows, width);
     if (is_large(&candidate) && rows > 1) continue;
     if (width > most && tried == 0) break;
@@ -208,11 +208,11 @@ static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t t
     tried += 1;
   }
   if (height > 1 && tried > 0) return;
-  before = -1;
-  for (int64_t n = pf_ceiling_divide(width, most); n <= pf_ceiling_divide(width, tile) && tried < tries; ++n) {
-    const int64_t columns = pf_minimum_of(width, pf_round_up(pf_ceiling_divide(width, n), tile));
-    if (columns == before) continue;
-    before = columns;
+  int64_t pitch;  // of the blocks
+  for (int64_t n = pf_ceiling_divide(width, most); n <= pf_ceiling_divide(width, tile) && tried < tries;
+       n = pf_shorter_pieces(width, pitch - tile + 1)) {
+    pitch = pf_round_up(pf_ceiling_divide(width, n), tile);
+    const int64_t columns = pf_minimum_of(width, pitch);
     shape(&candidate, 1, 1, columns);
     if (is_large(&candidate) && columns > 2 * tile) continue;
     consider(&candidate, threads, least, best);
@@ -249,11 +249,10 @@ static void choose_joined(pf_correlation_plan *plan, int64_t threads) {
     if (threads % parts != 0) continue;
     candidate.tile_parts = parts;
     candidate.tiles = pf_minimum_of(pf_round_up(plan->tiles, parts), plan->problem.outputs);
-    int64_t tried = 0, before = -1;
-    for (int64_t n = pf_ceiling_divide(width, most); n <= pf_ceiling_divide(width, tile) && tried < 4 * threads; ++n) {
-      const int64_t columns = pf_round_up(pf_ceiling_divide(width, n), tile);
-      if (columns == before) continue;
-      before = columns;
+    int64_t tried = 0, columns;
+    for (int64_t n = pf_ceiling_divide(width, most); n <= pf_ceiling_divide(width, tile) && tried < 4 * threads;
+         n = pf_shorter_pieces(width, columns - tile + 1)) {
+      columns = pf_round_up(pf_ceiling_divide(width, n), tile);
       tried += 1;
       shape(&candidate, 1, 1, columns);
       const double time = joined_time(&candidate, threads);
@@ -314,8 +313,8 @@ static pf_status choose_direct(const pf_settings *settings, pf_correlation_plan 
     // The two needn't have the same steps, so which one it is must follow from the shape alone too.
     pf_correlation_plan trial = *plan;
     double time;
-    PF_TRY(pf_correlation_filters_prepare(settings, usual_threads, &filters, &time));
-    if (time * filters_margin < choose(&trial, usual_threads)) {
+    const pf_status status = pf_correlation_filters_prepare(settings, usual_threads, &filters, &time);
+    if (status == pf_ok && time * filters_margin < choose(&trial, usual_threads)) {
       *plan = filters;
       return settings->threads == usual_threads
                  ? pf_ok
@@ -342,7 +341,7 @@ static bool are_ragged(const pf_correlation_plan *plan) {
 /// Chooses the blocks of planes in place.
 static pf_status choose_in_place(const pf_settings *settings, pf_correlation_plan *plan) {
   pf_correlation *p = &plan->problem;
-  if (plan->inner == 0 || !are_ragged(plan)) {
+  if (plan->inner == 0 || p->y.grid == 0 || p->x.grid == 0 || !are_ragged(plan)) {
     plan->channel_step = step_within(plan, joined_inner_budget);
     choose_joined(plan, settings->threads);
     return pf_ok;

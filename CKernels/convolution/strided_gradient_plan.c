@@ -127,26 +127,28 @@ static void choose_blocks(pf_strided_plan *candidate, choice *choice) {
   const int64_t images = pf_maximum_of(p->images, 1), tries = 4 * choice->threads;
   const int64_t narrowest = pf_minimum_of(width, 2 * tile);
   if (choice->least < 0) consider(candidate, 1, 1, narrowest, choice);
-  int64_t before = narrowest;
   if (height == 1) {
     choice->tried = 0;
-    for (int64_t n = 1; n <= pf_ceiling_divide(width, tile) && choice->tried < tries; ++n) {
-      const int64_t columns = pf_minimum_of(width, pf_round_up(pf_ceiling_divide(width, n), tile));
-      if (columns != before) consider(candidate, 1, 1, columns, choice);
-      before = columns;
+    int64_t pitch;  // of the blocks
+    for (int64_t n = 1; n <= pf_ceiling_divide(width, tile) && choice->tried < tries;
+         n = pf_shorter_pieces(width, pitch - tile + 1)) {
+      pitch = pf_round_up(pf_ceiling_divide(width, n), tile);
+      const int64_t columns = pf_minimum_of(width, pitch);
+      if (columns != narrowest) consider(candidate, 1, 1, columns, choice);
     }
   }
-  choice->tried = 0, before = 1;
-  for (int64_t n = 1; n < height && choice->tried < tries; ++n) {
-    const int64_t rows = pf_ceiling_divide(height, n);
-    if (rows != before) consider(candidate, 1, rows, width, choice);
-    before = rows;
+  choice->tried = 0;
+  int64_t rows;
+  for (int64_t n = 1; n < height && choice->tried < tries; n = pf_shorter_pieces(height, rows)) {
+    rows = pf_ceiling_divide(height, n);
+    if (rows > 1) consider(candidate, 1, rows, width, choice);
   }
-  choice->tried = 0, before = 1;
-  for (int64_t n = 1; candidate->shared.packed && n < images && choice->tried < tries; ++n) {
-    const int64_t some = pf_ceiling_divide(images, n);
-    if (some != before) consider(candidate, some, height, width, choice);
-    before = some;
+  choice->tried = 0;
+  int64_t some;
+  for (int64_t n = 1; candidate->shared.packed && n < images && choice->tried < tries;
+       n = pf_shorter_pieces(images, some)) {
+    some = pf_ceiling_divide(images, n);
+    if (some > 1) consider(candidate, some, height, width, choice);
   }
 }
 
@@ -157,6 +159,7 @@ static double choose(pf_strided_plan *strided, int64_t steps, int64_t threads) {
   strided->steps = pf_ceiling_divide(plan->problem.channels, plan->channel_step);
   choice choice = {.threads = threads, .least = -1};
   pf_strided_plan candidate = *strided;
+  candidate.shared.packed = false;
   // On the frame, with rows as close as they may be, or each in vectors of its own.
   const int64_t units[] = {1, plan->kernels->lanes};
   for (size_t i = 0; !plan->in_place && i < sizeof(units) / sizeof(units[0]); ++i) {

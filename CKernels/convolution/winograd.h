@@ -13,7 +13,7 @@
 //   G[k][j]  = p_k^j / M'(p_k)                   row at infinity: 1 in the last column
 //   B'[k][.] = coefficients of M(x) / (x - p_k)  row at infinity: those of M(x)
 //
-// F(2 x 2, 3 x 3) has n = 4, the points 0, 1, -1: 2.25 times fewer multiplications, factors that are powers of 2. All
+// F(2 x 2, 3 x 3) has n = 4, the points 0, 1, -1: 2.25 times fewer multiplications, factors that are powers of 2. The
 // others have n = 6, the points 0, sqrt(1/2), -sqrt(1/2), sqrt(2), -sqrt(2): F(4 x 4, 3 x 3) takes 4 times fewer
 // multiplications, F(2 x 2, 5 x 5) 2.8 times. Their error is a few times smaller than that of the textbook's 0, 1, -1,
 // 2, -2, since the powers of the points and their reciprocals stay closer to 1, and M(x) = x^5 - 5/2 x^3 + x keeps the

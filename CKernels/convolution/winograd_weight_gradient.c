@@ -40,7 +40,6 @@ enum {
   item_channels = 64,  // by weights: of a block
   item_blocks = 2,     // blocks of outputs, likewise
   most_lanes = 16,
-  most_taps = 25,
 };
 
 typedef enum sharing { by_chunk, by_point, by_weights } sharing;
@@ -269,7 +268,7 @@ static void store_gradient(const run *r, int64_t group, int64_t output_block, in
                                           r->weight_gradient + place, g->channels * taps);
     return;
   }
-  float values[most_lanes * most_lanes * most_taps];
+  float values[most_lanes * most_lanes * pf_most_winograd_taps];
   for (int64_t o = 0; o < outputs; o += g->lanes) {
     const int64_t output_count = pf_minimum_of(g->lanes, outputs - o);
     for (int64_t c = 0; c < channels; c += g->lanes) {

@@ -171,14 +171,14 @@ pf_status pf_convolution2d_workspace(const pf_context *context, const pf_convolu
 /// 2x4" for 5x3, "winograd 2x2" for 5x5; "winograd 1x4" for 1x3, "winograd 1x2" for 1x5, whose tiles stand upright for
 /// 3x1 and 5x1; 3x3 kernels have "winograd 2x2" as well, and "winograd 3x3" where dilated ones, padded to keep the
 /// image's size, meet at most 3x3 pixels, which make a tile. And, but in the weight gradient, for undilated kernels of
-/// stride 2: "winograd 4x4 stride 2" for 3x3 ones, "winograd 1x4 stride 2" for 1x3 and 3x1 ones, with tiles of 3
-/// outputs along an axis among those of 4. With Winograd's, the error of an element is at most gamma * terms * q *
-/// (largest |a|) * (largest |b|), with a and b the operands, gamma = n u / (1 - n u), n = terms + 33, u = 2^-24.
-/// `terms` is the number of channels summed over, and q the product of a factor for each axis of 3 taps, 24.9, or 12.4
-/// with stride 2, or of 5 taps, 37.3; but 64 for the 2x2 tiles of 3x3 kernels and 341.8 for 3x3 tiles. In the weight
-/// gradient `terms` is the number of tiles, and instead of 24.9, 37.3, 64 and 341.8 it is 30.8, 19.1, 36 and 351.2.
-/// (Dilated, the pixels that a kernel meets make tiles of their own.) Measured errors are hundreds of times smaller:
-/// less than 1e-5 of the largest output.
+/// stride 2: "winograd 4x4 stride 2" for 3x3 ones, "winograd 1x4 stride 2" for 1x3 ones stepped along the row alone,
+/// and 3x1 ones on images of one column, with tiles of 3 outputs along an axis among those of 4. With Winograd's, the
+/// error of an element is at most gamma * terms * q * (largest |a|) * (largest |b|), with a and b the operands, gamma =
+/// n u / (1 - n u), n = terms + 33, u = 2^-24. `terms` is the number of channels summed over, and q the product of a
+/// factor for each axis of 3 taps, 24.9, or 12.4 with stride 2, or of 5 taps, 37.3; but 64 for the 2x2 tiles of 3x3
+/// kernels and 341.8 for 3x3 tiles. In the weight gradient `terms` is the number of tiles, and instead of 24.9, 37.3,
+/// 64 and 341.8 it is 30.8, 19.1, 36 and 351.2. (Dilated, the pixels that a kernel meets make tiles of their own.)
+/// Measured errors are hundreds of times smaller: less than 1e-5 of the largest output.
 pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolution2d *problem,
                                      pf_convolution_pass pass, const char **name);
 

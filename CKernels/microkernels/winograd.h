@@ -46,7 +46,7 @@ typedef struct pf_winograd_finish {
   pf_activation activation;
 } pf_winograd_finish;
 
-enum { pf_most_winograd_points = 81 };
+enum { pf_most_winograd_points = 81, pf_most_winograd_taps = 25 };
 
 typedef struct pf_winograd_kernels {
   int32_t points;   // of a tile

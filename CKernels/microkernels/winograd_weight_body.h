@@ -1,7 +1,7 @@
 // Winograd's transforms of weights and of their gradients, one lane an output. A filter's weights are contiguous and
 // those of neighbouring filters far apart, so whole lines are read of PF_LANES filters and transposed.
 
-enum { most_columns = 5, most_taps = most_columns * most_columns };
+enum { most_columns = 5 };
 
 /// What filters of `rows` x `columns` taps are transformed for: tiles with n points along an axis, a single row apart;
 /// the same of stride 2, with n = 6 weights; or, with n = 0, whole phases of height x width.
@@ -187,7 +187,8 @@ PF_INLINE void transform_filter(const filter_form form, const float *filter, boo
 PF_INLINE void transform_weight(const filter_form form, const float *weight, int64_t output_stride, int64_t channels,
                                 int64_t outputs, const pf_winograd_block *result) {
   const int32_t taps = form.rows * form.columns;
-  float filters[most_taps * PF_LANES * PF_LANES] __attribute__((aligned(64)));  // of PF_LANES channels: tap by tap
+  // Of PF_LANES channels: tap by tap.
+  float filters[pf_most_winograd_taps * PF_LANES * PF_LANES] __attribute__((aligned(64)));
   for (int64_t output = 0; output < outputs; output += PF_LANES) {
     for (int64_t channel = 0; channel < channels; channel += PF_LANES) {
       const int64_t count = channels - channel < PF_LANES ? channels - channel : PF_LANES;
@@ -215,15 +216,18 @@ PF_INLINE void transform_weight(const filter_form form, const float *weight, int
 
 PF_INLINE void transform_turned_weight(const filter_form form, const float *weight, int64_t channel_stride,
                                        int64_t channels, int64_t outputs, const pf_winograd_block *result) {
-  enum { most_squares = (most_taps + PF_LANES - 1) / PF_LANES };
+  enum { most_squares = (pf_most_winograd_taps + PF_LANES - 1) / PF_LANES };
   const int32_t taps = form.rows * form.columns;
   for (int64_t output = 0; output < outputs; output += PF_LANES) {
     const int64_t count = outputs - output < PF_LANES ? outputs - output : PF_LANES;
     for (int64_t channel = 0; channel < channels; ++channel) {
       const float *row = weight + channel * channel_stride + output * taps;
-      float filters[(most_taps + most_squares) * PF_LANES] __attribute__((aligned(64))) = {0};
+      float filters[(pf_most_winograd_taps + most_squares) * PF_LANES] __attribute__((aligned(64)));
       float filter[most_squares * PF_LANES * PF_LANES] __attribute__((aligned(64)));
-      for (int64_t i = 0; i < count * taps; i += PF_LANES) store(filters + i, load_first(count * taps - i, row + i));
+      // Of the last filter whole vectors are read, and there may be fewer filters than lanes.
+      for (int64_t i = 0; i < (taps + 1) * PF_LANES; i += PF_LANES) {
+        store(filters + i, i < count * taps ? load_first(count * taps - i, row + i) : broadcast(0));
+      }
       for (int32_t i = 0; i < taps; i += PF_LANES) {
         vector square[PF_LANES];
         PF_UNROLL for (int32_t o = 0; o < PF_LANES; ++o) square[o] = load(filters + o * taps + i);
@@ -311,7 +315,7 @@ PF_INLINE void transform_weight_gradient(const filter_form form, const pf_winogr
                                          int64_t part_stride, int64_t channels, int64_t outputs, const uint8_t *mask,
                                          bool accumulate, float *gradient, int64_t output_stride) {
   const int32_t taps = form.rows * form.columns;
-  float filters[most_taps * PF_LANES * PF_LANES] __attribute__((aligned(64)));
+  float filters[pf_most_winograd_taps * PF_LANES * PF_LANES] __attribute__((aligned(64)));
   for (int64_t output = 0; output < outputs; output += PF_LANES) {
     for (int64_t channel = 0; channel < channels; channel += PF_LANES) {
       const int64_t count = channels - channel < PF_LANES ? channels - channel : PF_LANES;

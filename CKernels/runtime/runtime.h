@@ -50,6 +50,11 @@ static inline int64_t pf_balanced(int64_t extent, int64_t most) {
   return extent == 0 ? 0 : pf_ceiling_divide(extent, pf_ceiling_divide(extent, most < 1 ? 1 : most));
 }
 
+/// The fewest even pieces that are all shorter than `length`; more than there can be, where none are.
+static inline int64_t pf_shorter_pieces(int64_t extent, int64_t length) {
+  return length > 1 ? pf_ceiling_divide(extent, length - 1) : extent + 1;
+}
+
 static inline int64_t pf_greatest_common_divisor(int64_t a, int64_t b) {
   return b == 0 ? a : pf_greatest_common_divisor(b, a % b);
 }

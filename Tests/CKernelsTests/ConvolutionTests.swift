@@ -72,6 +72,43 @@ extension KernelTests {
             expectResults(problems * (Self.resultsPerProblem + Self.spoiledResultsPerProblem), report)
         }
 
+        @Test("Rows and columns may lie as far apart as numbers go", arguments: [pf_fast, pf_exact])
+        func farApart(numerics: pf_numerics) {
+            var plain = pf_convolution2d(
+                batch: 1, input_channels: 16, input_height: 1, input_width: 16, output_channels: 16, kernel_height: 1,
+                kernel_width: 3, stride_height: 1, stride_width: 1, padding_top: 0, padding_bottom: 0, padding_left: 1,
+                padding_right: 1, dilation_height: 1, dilation_width: 1, groups: 1)
+            var far = plain
+            far.padding_top = 1 << 50
+            far.stride_height = 1 << 50
+            var context = pf_context(threads: 0, numerics: numerics, isa: pf_isa_auto)
+            let input = (0..<256).map { Float($0 % 13) - 6 }, weight = (0..<768).map { Float($0 % 7) - 3 }
+            var row = [Float](repeating: .nan, count: 256), rows = [Float](repeating: .nan, count: 512)
+            #expect(pf_convolution2d_forward(&context, &plain, pf_activation_none, input, weight, nil, &row) == pf_ok)
+            #expect(pf_convolution2d_forward(&context, &far, pf_activation_none, input, weight, nil, &rows) == pf_ok)
+            for (place, value) in rows.enumerated() {
+                // The first row of the output reads padding alone.
+                #expect(value == (place % 32 < 16 ? 0 : row[place / 32 * 16 + place % 16]), "\(place)")
+            }
+        }
+
+        @Test("An image of any size is planned at once")
+        func planning() {
+            for extent in [1 << 20, 1 << 30, 1 << 40] as [Int64] {
+                for kernel in [1, 3, 7] as [Int64] {
+                    var problem = pf_convolution2d(
+                        batch: 1, input_channels: 32, input_height: extent, input_width: 32, output_channels: 32,
+                        kernel_height: kernel, kernel_width: kernel, stride_height: 1, stride_width: 1,
+                        padding_top: kernel / 2, padding_bottom: kernel / 2, padding_left: kernel / 2,
+                        padding_right: kernel / 2, dilation_height: 1, dilation_width: 1, groups: 1)
+                    for pass in [pf_pass_forward, pf_pass_input_gradient] {
+                        var bytes = 0
+                        #expect(pf_convolution2d_workspace(nil, &problem, pass, &bytes) == pf_ok, "\(extent) \(kernel)")
+                    }
+                }
+            }
+        }
+
         @Test("The estimates say what the planner chooses, and from what")
         func estimates() {
             var several = 0

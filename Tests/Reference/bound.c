@@ -169,8 +169,9 @@ ref_fast_bound ref_winograd_bound_of(const ref_convolution *p, int32_t rows, int
   // A single column isn't stepped along.
   const int64_t stride_down = !upright ? p->stride_height : p->input_width == 1 ? 1 : p->stride_width;
   const int64_t stride_across = upright ? p->stride_height : p->stride_width;
+  const bool dilated = upright ? p->dilation_height > 1 : p->dilation_width > 1 || (!line && p->dilation_height > 1);
   const bool strided = six_points && (three || line) && kernel_columns == 3 && stride_across == 2 &&
-                       stride_down == (line ? 1 : 2);
+                       stride_down == (line ? 1 : 2) && !dilated;
   const bool plain = stride_across == 1 && stride_down == 1;
   if (!strided && !(plain && (four_points || six_points || whole))) return (ref_fast_bound){0};
   growth q;

@@ -13,9 +13,9 @@ analysis, SIAM J. Sci. Comput. 41(5), 2019), Hoeffding's inequality bounds that 
 with a probability of at most 2 exp(-LAMBDA^2 / 2): 3e-8 for LAMBDA = 6. The worst case would be the plain sum of
 absolute values, which says nothing after twenty layers. Maxima, ReLU and ReLU6 round nothing.
 
-A 3x3 convolution by Winograd's F(4x4, 3x3), or with stride 2 by F(4, 2) and plain products along an axis, sums the same
-terms after transforms, whose matrices enlarge m_i; each term passes at most 36 operations more. F(2x2, 3x3) enlarges and
-rounds less.
+A 3x3 convolution by Winograd's F(4x4, 3x3), or with stride 2 by F(4, 2) and plain products along an axis, sums the
+same terms after transforms, whose matrices enlarge m_i; each term passes at most 36 operations more. F(2x2, 3x3)
+enlarges and rounds less. The 5x5 layers of these networks have too few channels to run by it.
 """
 
 import torch

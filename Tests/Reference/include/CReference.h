@@ -79,9 +79,10 @@ typedef struct ref_fast_bound {
   double forward, input_gradient, weight_gradient;
 } ref_fast_bound;
 
-/// Winograd's F(rows x columns, 3 x 3) with 2 x 2 or 4 x 4, F(rows x columns, 1 x 3) with 1 x 4, or that upright; with
-/// 4 outputs along an axis also of stride 2; with 3 x 3 his algorithm on whole phases of a dilated kernel, of at most that many pixels. Zeros for a problem that it
-/// doesn't apply to.
+/// Winograd's F(rows x columns): with 4 outputs along an axis of 3 taps, 2 along one of 5, and 1 row for a kernel of
+/// one, or that upright; for 3 x 3 taps also with 2 x 2 outputs. With 3 taps along each axis also of stride 2, undilated.
+/// With 3 x 3 his algorithm on whole phases of a dilated kernel, of at most that many pixels. Zeros for a problem that
+/// it doesn't apply to.
 ref_fast_bound ref_winograd_bound_of(const ref_convolution *problem, int32_t rows, int32_t columns);
 
 /// The largest of those that pf_fast may choose from.
