@@ -80,9 +80,9 @@ typedef struct ref_fast_bound {
 } ref_fast_bound;
 
 /// Winograd's F(rows x columns): with 4 outputs along an axis of 3 taps, 2 along one of 5, and 1 row for a kernel of
-/// one, or that upright; for 3 x 3 taps also with 2 x 2 outputs. With 3 taps along each axis also of stride 2, undilated.
-/// With 3 x 3 his algorithm on whole phases of a dilated kernel, of at most that many pixels. Zeros for a problem that
-/// it doesn't apply to.
+/// one, or that upright; for 3 x 3 taps also with 2 x 2 outputs. With 3 taps along each axis also of stride 2,
+/// undilated. With 3 x 3 his algorithm on whole phases of a dilated kernel, of at most that many pixels. Zeros for a
+/// problem that it doesn't apply to.
 ref_fast_bound ref_winograd_bound_of(const ref_convolution *problem, int32_t rows, int32_t columns);
 
 /// The largest of those that pf_fast may choose from.
