@@ -66,6 +66,13 @@ typedef struct pf_correlation_plan {
   int64_t workspace_bytes;                   // in all
 } pf_correlation_plan;
 
+/// Channels of a step of about `budget` of the inner dimension.
+static inline int64_t pf_correlation_step(const pf_correlation_plan *plan, int64_t budget) {
+  const int64_t taps = pf_maximum_of(plan->problem.y.taps * plan->problem.x.taps, 1);
+  if (plan->inner <= budget + budget / 2) return plan->problem.channels;
+  return pf_balanced(plan->problem.channels, pf_maximum_of(budget / taps, 1));
+}
+
 /// Plans a correlation. pf_error_overflow when its workspace can't be addressed.
 pf_status pf_correlation_prepare(const pf_settings *settings, const pf_correlation *problem, pf_correlation_plan *plan);
 

@@ -118,10 +118,10 @@ static void run_rows(const run_state *state, const inner_step *step, int64_t vec
   const int64_t row_step = p->y.step * pitch, vector_stride = pf_filter_vector_stride(plan);
   const pf_tile_mode mode = step->k > 0 ? pf_tile_add : pf_tile_store;
   const pf_activation activation = step->last ? state->activation : pf_activation_none;
+  const pf_filter_tile_kernel *kernels[] = {plan->kernels->filter_tile[0][vectors],
+                                            plan->kernels->filter_tile[1][vectors]};
   for (int64_t i = 0; i < pieces; ++i) {
     const int64_t begin = pf_piece_begin(width, i, pieces), points = pf_piece_begin(width, i + 1, pieces) - begin;
-    const pf_filter_tile_kernel *kernels[] = {plan->kernels->filter_tile[0][vectors],
-                                              plan->kernels->filter_tile[1][vectors]};
     for (int64_t row = 0; row < rows;) {
       const bool paired = row + 1 < rows && kernels[1][points] != NULL;
       const float *ahead = take(p, fetch, step->inner);

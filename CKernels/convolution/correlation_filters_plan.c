@@ -177,7 +177,6 @@ static double choose_blocks(pf_correlation_plan *plan, int64_t threads) {
 pf_status pf_correlation_filters_prepare(const pf_settings *settings, int64_t threads, pf_correlation_plan *plan,
                                          double *time) {
   const pf_correlation *p = &plan->problem;
-  const int64_t taps = p->y.taps * p->x.taps;
   plan->filters = true;
   plan->frame.y = dense_axis(&p->y);
   plan->frame.x = dense_axis(&p->x);
@@ -187,11 +186,9 @@ pf_status pf_correlation_filters_prepare(const pf_settings *settings, int64_t th
   PF_TRY(pf_frame_analyse(&plan->frame, p->channels));
   plan->vectors = pf_ceiling_divide(p->outputs, plan->kernels->lanes);
   plan->tiles = pf_ceiling_divide(plan->vectors, pf_filter_tile_vectors(plan));
-  plan->channel_step = p->channels;
-  if (plan->inner > inner_budget + inner_budget / 2) {
-    plan->channel_step = pf_balanced(p->channels, pf_maximum_of(inner_budget / taps, 1));
-  }
-  plan->chain = pf_balanced(plan->channel_step * taps, pf_longest_chain(settings, plan->inner, pf_single_chain));
+  plan->channel_step = pf_correlation_step(plan, inner_budget);
+  plan->chain = pf_balanced(plan->channel_step * p->y.taps * p->x.taps,
+                            pf_longest_chain(settings, plan->inner, pf_single_chain));
   *time = choose_blocks(plan, threads);
   return pf_ok;
 }

@@ -263,12 +263,6 @@ static void choose_joined(pf_correlation_plan *plan, int64_t threads) {
   }
 }
 
-/// Channels of a step of about `budget` of the inner dimension.
-static int64_t step_within(const pf_correlation_plan *plan, int64_t budget) {
-  if (plan->inner <= budget + budget / 2) return plan->problem.channels;
-  return pf_balanced(plan->problem.channels, pf_maximum_of(budget / taps_of(plan), 1));
-}
-
 /// Chooses the blocks of a plan whose step is chosen; returns the cost.
 static double choose(pf_correlation_plan *plan, int64_t threads) {
   int64_t most = most_block_points;
@@ -288,11 +282,11 @@ static double choose(pf_correlation_plan *plan, int64_t threads) {
 /// Chooses the step, for a number of threads that no result depends on: what is summed at a time must follow from the
 /// shape alone.
 static void choose_step(pf_correlation_plan *plan) {
-  int64_t before = step_within(plan, inner_budgets[0]);
+  int64_t before = pf_correlation_step(plan, inner_budgets[0]);
   double least = -1;
   plan->channel_step = before;
   for (size_t i = 1; !plan->in_place && i < sizeof(inner_budgets) / sizeof(inner_budgets[0]); ++i) {
-    const int64_t step = step_within(plan, inner_budgets[i]);
+    const int64_t step = pf_correlation_step(plan, inner_budgets[i]);
     if (step == before) continue;
     pf_correlation_plan trial = *plan;
     if (least < 0) least = choose(&trial, usual_threads);
@@ -342,7 +336,7 @@ static bool are_ragged(const pf_correlation_plan *plan) {
 static pf_status choose_in_place(const pf_settings *settings, pf_correlation_plan *plan) {
   pf_correlation *p = &plan->problem;
   if (plan->inner == 0 || p->y.grid == 0 || p->x.grid == 0 || !are_ragged(plan)) {
-    plan->channel_step = step_within(plan, joined_inner_budget);
+    plan->channel_step = pf_correlation_step(plan, joined_inner_budget);
     choose_joined(plan, settings->threads);
     return pf_ok;
   }

@@ -1,5 +1,6 @@
-// The planner. Times are estimated in vector multiply-adds; the constants are measurements on Zen 4, where they predict
-// the faster algorithm for all but a few shapes, at which the two are close. Ratios matter, not times.
+// The planner. Times are estimated in vector multiply-adds; the constants are measurements on Zen 4, and on Zen 5 for
+// stride 2, where they predict the faster algorithm for all but a few shapes, at which the two are close. Ratios
+// matter, not times.
 
 #include "convolution/plan.h"
 
@@ -141,44 +142,52 @@ static const char *name_of(const pf_convolution2d *p, pf_algorithm algorithm) {
   }
 }
 
-pf_status pf_convolution2d_estimates(const pf_context *context, const pf_convolution2d *problem,
-                                     pf_convolution_pass pass, pf_algorithm_estimate *estimates, int32_t *count) {
-  PF_REQUIRE(estimates != NULL && count != NULL, pf_error_null);
+/// What the functions below are asked about.
+typedef struct query {
   pf_settings settings;
   pf_convolution2d laid;
+  const pf_convolution2d *problem;
+} query;
+
+static pf_status read_query(const pf_context *context, const pf_convolution2d *problem, pf_convolution_pass pass,
+                            query *q) {
   pf_convolution_shape shape;
-  PF_TRY(pf_read_context(context, &settings));
-  PF_TRY(pf_convolution_read(&problem, &laid, &shape));
+  q->problem = problem;
+  PF_TRY(pf_read_context(context, &q->settings));
+  PF_TRY(pf_convolution_read(&q->problem, &q->laid, &shape));
   PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
-  estimates[0] = (pf_algorithm_estimate){name_of(problem, pf_plan_algorithm(&settings, problem, pass)), 1};
-  *count = 1;
-  if (pf_depthwise_suits(settings.kernels, problem, pass) || !has_choice(&settings, problem)) return pf_ok;
-  pf_algorithm algorithms[pf_most_algorithms - 1];
-  const double lanes = (double)settings.kernels->lanes, direct = direct_time(lanes, problem);
-  *count = 0;
-  const int32_t others = winograd_algorithms(problem, pass, algorithms);
-  for (int32_t i = -1; i < others; ++i) {
-    pf_algorithm_estimate next = {name_of(problem, pf_algorithm_direct), 1};
-    if (i >= 0) {
-      next.name = name_of(problem, algorithms[i]);
-      next.time = winograd_time(lanes, problem, pass, algorithms[i]) / direct;
-    }
-    int32_t place = (*count)++;
-    for (; place > 0 && estimates[place - 1].time > next.time; --place) estimates[place] = estimates[place - 1];
-    estimates[place] = next;
-  }
   return pf_ok;
 }
 
 pf_status pf_convolution2d_algorithm(const pf_context *context, const pf_convolution2d *problem,
                                      pf_convolution_pass pass, const char **name) {
   PF_REQUIRE(name != NULL, pf_error_null);
-  pf_settings settings;
-  pf_convolution2d laid;
-  pf_convolution_shape shape;
-  PF_TRY(pf_read_context(context, &settings));
-  PF_TRY(pf_convolution_read(&problem, &laid, &shape));
-  PF_REQUIRE(pass >= pf_pass_forward && pass <= pf_pass_weight_gradient, pf_error_value);
-  *name = name_of(problem, pf_plan_algorithm(&settings, problem, pass));
+  query q;
+  PF_TRY(read_query(context, problem, pass, &q));
+  *name = name_of(q.problem, pf_plan_algorithm(&q.settings, q.problem, pass));
+  return pf_ok;
+}
+
+pf_status pf_convolution2d_estimates(const pf_context *context, const pf_convolution2d *problem,
+                                     pf_convolution_pass pass, pf_algorithm_estimate *estimates, int32_t *count) {
+  PF_REQUIRE(estimates != NULL && count != NULL, pf_error_null);
+  query q;
+  PF_TRY(read_query(context, problem, pass, &q));
+  const bool depthwise = pf_depthwise_suits(q.settings.kernels, q.problem, pass);
+  estimates[0] = (pf_algorithm_estimate){
+      .name = name_of(q.problem, depthwise ? pf_algorithm_depthwise : pf_algorithm_direct),
+      .time = 1,
+  };
+  *count = 1;
+  if (depthwise || !has_choice(&q.settings, q.problem)) return pf_ok;
+  const double lanes = (double)q.settings.kernels->lanes, direct = direct_time(lanes, q.problem);
+  pf_algorithm algorithms[pf_most_algorithms - 1];
+  const int32_t others = winograd_algorithms(q.problem, pass, algorithms);
+  for (int32_t i = 0; i < others; ++i) {
+    const double time = winograd_time(lanes, q.problem, pass, algorithms[i]) / direct;
+    int32_t place = (*count)++;
+    for (; place > 0 && estimates[place - 1].time > time; --place) estimates[place] = estimates[place - 1];
+    estimates[place] = (pf_algorithm_estimate){.name = name_of(q.problem, algorithms[i]), .time = time};
+  }
   return pf_ok;
 }

@@ -68,8 +68,6 @@ static int64_t strided_along(int64_t extent, bool of_input, int64_t padding, boo
   return shorter ? short_tiles : long_tiles;
 }
 
-static int64_t strided_points(bool shorter) { return shorter ? 7 : 9; }
-
 pf_winograd_grid pf_winograd_tiling(const pf_convolution2d *p, bool of_input, int32_t tile, int32_t kind) {
   const pf_winograd_plane output = pf_winograd_output_plane(p);
   const int64_t height = of_input ? p->input_height : output.height, width = of_input ? p->input_width : output.width;
@@ -88,7 +86,9 @@ pf_winograd_grid pf_winograd_tiling(const pf_convolution2d *p, bool of_input, in
       grid.rows = strided_along(height, of_input, p->padding_top, kind & 2, &grid.first_y, &grid.tile_height);
     }
     grid.columns = strided_along(width, of_input, p->padding_left, kind & 1, &grid.first_x, &grid.tile_width);
-    grid.points = (line ? 1 : strided_points(kind & 2)) * strided_points(kind & 1);
+    // A product for each of twice as many pixels as a tile has outputs, and one more.
+    const int64_t unit = of_input ? 2 : 1;
+    grid.points = (line ? 1 : 2 * grid.tile_height / unit + 1) * (2 * grid.tile_width / unit + 1);
     grid.weights = (line ? 1 : axis_weights) * axis_weights;
   } else {
     const int64_t points = tile == 2 ? 4 : 6;

@@ -1,6 +1,6 @@
 // Register tile of result channels x points, channels in the lanes: up to PF_TILE_VECTORS vectors of channels for up to
-// PF_TILE_ROWS neighbouring points, or for half as many of each of two rows. Points are read one float each, wherever
-// they lie, so that strided ones need no copy.
+// PF_TILE_ROWS neighbouring points, or for those of two rows where their sums fit into registers too. Points are read
+// one float each, wherever they lie, so that strided ones need no copy.
 
 PF_INLINE void filter_tile(const int32_t rows, const int32_t vectors, const int32_t points, int64_t inner,
                            int64_t chain, const float *weight, const float *source, const int64_t *offsets,

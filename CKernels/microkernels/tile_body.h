@@ -52,6 +52,7 @@ PF_INLINE void tile(const int32_t rows, const int32_t vectors, int64_t inner, in
   kernels->tile[rows] = tile_##rows;   \
   kernels->thin_tile[rows] = thin_tile_##rows;
 
+// For filter_tile_body.h too, which undefines it.
 #if PF_TILE_ROWS == 14
 #define PF_TILE_EACH(what) \
   what(1) what(2) what(3) what(4) what(5) what(6) what(7) what(8) what(9) what(10) what(11) what(12) what(13) what(14)

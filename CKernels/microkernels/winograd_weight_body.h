@@ -134,7 +134,7 @@ PF_INLINE void transform_phase_filter(const int32_t height, const int32_t width,
     vector g[3], u[phase_points];
     PF_UNROLL for (int32_t i = 0; i < 3; ++i) {
       const int32_t tap = i * 3 + j;
-      g[i] = load(filter + (turned ? 8 - tap : tap) * PF_LANES);
+      g[i] = load(filter + (turned ? 3 * 3 - 1 - tap : tap) * PF_LANES);
     }
     phase_weight(height, g, u);
     PF_UNROLL for (int32_t i = 0; i < 2 * height - 1; ++i) lines[i][j] = u[i];

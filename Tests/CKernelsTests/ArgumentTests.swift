@@ -140,6 +140,22 @@ extension KernelTests {
                 pf_convolution2d_workspace(nil, &problem, pf_convolution_pass(rawValue: 4), &bytes) == pf_error_value)
         }
 
+        @Test("The planner's answers need a problem, one of three passes, and room for them")
+        func planner() {
+            var problem = Self.valid, name: UnsafePointer<CChar>?, count: Int32 = 0
+            var estimates = [pf_algorithm_estimate](repeating: pf_algorithm_estimate(), count: Int(pf_most_algorithms))
+            let forward = pf_pass_forward, backward = pf_pass_backward
+            #expect(pf_convolution2d_algorithm(nil, &problem, forward, &name) == pf_ok)
+            #expect(pf_convolution2d_algorithm(nil, nil, forward, &name) == pf_error_null)
+            #expect(pf_convolution2d_algorithm(nil, &problem, forward, nil) == pf_error_null)
+            #expect(pf_convolution2d_algorithm(nil, &problem, backward, &name) == pf_error_value)
+            #expect(pf_convolution2d_estimates(nil, &problem, forward, &estimates, &count) == pf_ok)
+            #expect(pf_convolution2d_estimates(nil, nil, forward, &estimates, &count) == pf_error_null)
+            #expect(pf_convolution2d_estimates(nil, &problem, forward, nil, &count) == pf_error_null)
+            #expect(pf_convolution2d_estimates(nil, &problem, forward, &estimates, nil) == pf_error_null)
+            #expect(pf_convolution2d_estimates(nil, &problem, backward, &estimates, &count) == pf_error_value)
+        }
+
         @Test("An activation that is none is refused")
         func activation() {
             let o = ConvolutionOperands(Self.valid)

@@ -92,7 +92,8 @@ extension KernelTests {
             }
         }
 
-        @Test("An image of any size is planned at once")
+        /// Planners that try every number of blocks wouldn't come to an end.
+        @Test("Of an image of any size, a part is worked on at a time")
         func planning() {
             for extent in [1 << 20, 1 << 30, 1 << 40] as [Int64] {
                 for kernel in [1, 3, 7] as [Int64] {
@@ -104,6 +105,7 @@ extension KernelTests {
                     for pass in [pf_pass_forward, pf_pass_input_gradient] {
                         var bytes = 0
                         #expect(pf_convolution2d_workspace(nil, &problem, pass, &bytes) == pf_ok, "\(extent) \(kernel)")
+                        #expect(bytes < 1 << 30, "\(extent) \(kernel)")
                     }
                 }
             }
