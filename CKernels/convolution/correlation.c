@@ -24,8 +24,7 @@ typedef struct scratch {
   pf_segment *segments;
   pf_column_tile *tiles;
   int64_t tile_count;
-  pf_block filled;         // what the frame holds, if it holds any channels
-  int64_t filled_channels, filled_group;
+  pf_frame_content content;  // of the frame
 } scratch;
 
 static scratch scratch_of(const run_state *state, int32_t part) {
@@ -173,28 +172,6 @@ static item item_of(const pf_correlation_plan *plan, int64_t index) {
   return next;
 }
 
-static bool is_same_place(const pf_block *a, const pf_block *b) {
-  return a->row == b->row && a->rows == b->rows && a->column == b->column && a->columns == b->columns &&
-         a->images == b->images;
-}
-
-/// Fills the frame with the channels of a step.
-static void fill_frame(const run_state *state, scratch *s, const item *item, const inner_step *step) {
-  const pf_correlation_plan *plan = state->plan;
-  const pf_correlation *p = &plan->problem;
-  const bool zeroed = is_same_place(&s->filled, &item->block) && step->channels <= s->filled_channels;
-  if (zeroed && s->filled.image == item->block.image && s->filled_group == item->group &&
-      plan->channel_step == p->channels) {
-    return;
-  }
-  pf_frame_fill(&plan->frame, plan->kernels, &item->block, step->channels,
-                state->source + (item->group * p->channels + step->first) * pf_source_plane(p), pf_source_image(p),
-                zeroed, s->frame);
-  if (!zeroed) s->filled_channels = step->channels;
-  s->filled = item->block;
-  s->filled_group = item->group;
-}
-
 static void run_item(const run_state *state, scratch *s, const item *now, const item *next) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
@@ -224,7 +201,9 @@ static void run_item(const run_state *state, scratch *s, const item *now, const 
         lines.channel = state->source + next->group * p->channels * plane;
       }
     } else {
-      fill_frame(state, s, now, &step);
+      pf_frame_refill(&plan->frame, plan->kernels, &now->block, step.channels,
+                      state->source + (now->group * p->channels + first) * plane, pf_source_image(p), &s->content,
+                      s->frame);
     }
     if (plan->packed) {
       pf_column_tiles_pack(plan, s->segments, s->tiles, s->tile_count, step.channels, step.inner,
@@ -243,7 +222,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     const pf_block before = now.block;
     now = next;
     if (index + 1 < end) next = item_of(plan, index + 1);
-    const bool moved = index == begin || before.image != now.block.image || !is_same_place(&before, &now.block);
+    const bool moved = index == begin || before.image != now.block.image || !pf_same_extents(&before, &now.block);
     if (moved) s.tile_count = pf_column_tiles_find(plan, &now.block, s.segments, s.tiles, s.panels);
     run_item(state, &s, &now, &next);
   }

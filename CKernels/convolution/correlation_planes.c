@@ -134,14 +134,14 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
   float *frame = (float *)(state->scratch + part * plan->scratch_bytes);
   float *staged = frame + p->channels * plan->frame.channel_stride, *weights = staged + plan->staged;
   const int64_t source_plane = p->y.source * p->x.source, parts = plan->blocks_y * plan->blocks_x;
-  int64_t place_before = -1;
+  pf_frame_content content = {0};
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item % plan->blocks_images, group = item / plan->blocks_images % p->groups;
     const int64_t place = item / plan->blocks_images / p->groups;
     const pf_block block = pf_frame_block(&plan->frame, p->images, image * parts + place);
-    pf_frame_fill(&plan->frame, plan->kernels, &block, p->channels, state->source + group * p->channels * source_plane,
-                  p->groups * p->channels * source_plane, place == place_before, frame);
-    place_before = place;
+    pf_frame_refill(&plan->frame, plan->kernels, &block, p->channels,
+                    state->source + group * p->channels * source_plane, p->groups * p->channels * source_plane,
+                    &content, frame);
     for (int64_t o = 0; o < p->outputs; ++o) {
       const int64_t channel = group * p->outputs + o;
       const float *weight = state->weight + group * p->weight_group + o * p->weight_output;

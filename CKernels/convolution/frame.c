@@ -193,3 +193,13 @@ void pf_frame_fill(const pf_frame *frame, const pf_kernels *kernels, const pf_bl
     }
   }
 }
+
+void pf_frame_refill(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, int64_t channels,
+                     const float *source, int64_t source_image_stride, pf_frame_content *content, float *buffer) {
+  const bool zeroed = pf_same_extents(block, &content->block) && channels <= content->channels;
+  if (zeroed && block->image == content->block.image && source == content->source) return;
+  pf_frame_fill(frame, kernels, block, channels, source, source_image_stride, zeroed, buffer);
+  content->block = *block;
+  content->source = source;
+  if (!zeroed) content->channels = channels;
+}

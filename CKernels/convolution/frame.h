@@ -34,6 +34,12 @@ typedef struct pf_block {
   int64_t image, images, row, rows, column, columns;
 } pf_block;
 
+/// Whether two blocks differ in the first image at most.
+static inline bool pf_same_extents(const pf_block *a, const pf_block *b) {
+  return a->images == b->images && a->row == b->row && a->rows == b->rows && a->column == b->column &&
+         a->columns == b->columns;
+}
+
 typedef struct pf_frame {
   pf_axis y, x;
   pf_axis_taps y_taps, x_taps;
@@ -67,5 +73,17 @@ int64_t pf_frame_span(const pf_frame *frame, const pf_block *block);
 /// buffer holds at least as many planes of a block that differs in the first image alone, and its zeros stay.
 void pf_frame_fill(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, int64_t channels,
                    const float *source, int64_t source_image_stride, bool zeroed, float *buffer);
+
+/// What a frame's memory holds; at first nothing.
+typedef struct pf_frame_content {
+  pf_block block;
+  int64_t channels;  // that have the zeros of the block
+  const float *source;
+} pf_frame_content;
+
+/// pf_frame_fill of what isn't there yet, be it the zeros or all. One `source` always comes with the same number of
+/// channels.
+void pf_frame_refill(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, int64_t channels,
+                     const float *source, int64_t source_image_stride, pf_frame_content *content, float *buffer);
 
 #endif

@@ -24,8 +24,7 @@ typedef struct scratch {
   pf_segment *segments;
   pf_column_tile *tiles;
   int64_t tile_count;
-  pf_block filled;         // what the frame holds, if it holds any channels
-  int64_t filled_channels, filled_group;
+  pf_frame_content content;  // of the frame
 } scratch;
 
 static scratch scratch_of(const run_state *state, int32_t part) {
@@ -182,26 +181,6 @@ static void run_tile(const run_state *state, const scratch *s, const step *step,
   }
 }
 
-/// Fills the frame with the channels of a step.
-static void fill_frame(const run_state *state, scratch *s, const pf_block *block, const step *step) {
-  const pf_correlation_plan *plan = &state->plan->shared;
-  const pf_correlation *p = &plan->problem;
-  const int64_t plane = pf_source_plane(p);
-  const pf_block *filled = &s->filled;
-  const bool same = filled->row == block->row && filled->rows == block->rows && filled->column == block->column &&
-                    filled->columns == block->columns && filled->images == block->images;
-  const bool zeroed = same && step->channels <= s->filled_channels;
-  if (zeroed && filled->image == block->image && s->filled_group == step->group && step->first == 0 && step->last) {
-    return;
-  }
-  pf_frame_fill(&plan->frame, plan->kernels, block, step->channels,
-                state->source + (step->group * p->channels + step->first) * plane, pf_source_image(p),
-                zeroed, s->frame);
-  if (!zeroed) s->filled_channels = step->channels;
-  s->filled = *block;
-  s->filled_group = step->group;
-}
-
 /// A step of an item's tiles of outputs, begin ..< end. `next` is the source of what follows, in place.
 static void run_step(const run_state *state, const scratch *s, const pf_block *block, const step *step, int64_t begin,
                      int64_t end, const float *frame, const float *next) {
@@ -263,7 +242,9 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
         frame = source_of(state, &now, first);
         next_source = step.last ? source_of(state, &next, 0) : source_of(state, &now, first + step.channels);
       } else {
-        fill_frame(state, &s, &now.block, &step);
+        pf_frame_refill(&plan->frame, plan->kernels, &now.block, step.channels,
+                        state->source + (now.group * p->channels + first) * pf_source_plane(p), pf_source_image(p),
+                        &s.content, s.frame);
       }
       if (plan->packed) {
         pf_column_tiles_pack(plan, s.segments, s.tiles, s.tile_count, step.channels, step.channels * strided->shifts,

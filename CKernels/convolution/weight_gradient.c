@@ -125,11 +125,6 @@ static const float *input_of(const run_state *state, const pf_block *block, int6
          block->column * plan->step_x;
 }
 
-static bool same_extents(const pf_block *a, const pf_block *b) {
-  return a->images == b->images && a->row == b->row && a->rows == b->rows && a->column == b->column &&
-         a->columns == b->columns;
-}
-
 /// Has one image's rows of a channel that a block reads come closer.
 static void prefetch_channel(const run_state *state, const pf_block *block, int64_t group, int64_t channel) {
   const pf_gradient_plan *plan = state->plan;
@@ -156,7 +151,7 @@ static void fill_channel(const run_state *state, const pf_block *block, int64_t 
       .column = block->column * plan->step_x,
       .columns = (block->columns - 1) * plan->step_x + 1,
   };
-  if (!same_extents(block, &s->filled)) {
+  if (!pf_same_extents(block, &s->filled)) {
     s->filled = *block;
     s->filled_channels = 0;
   }
