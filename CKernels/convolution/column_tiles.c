@@ -98,55 +98,72 @@ static bool is_in_vectors(const pf_segment *first, const pf_segment *last, int64
   return true;
 }
 
-int64_t pf_column_tiles_find(const pf_correlation_plan *plan, const pf_block *block, pf_segment *segments,
-                             pf_column_tile *tiles, float *panels) {
-  search s = {.plan = plan, .segments = segments, .tiles = tiles};
+void pf_column_tiles_find(const pf_correlation_plan *plan, const pf_block *block, pf_column_tiles *columns) {
+  if (columns->block.image == block->image && pf_same_extents(&columns->block, block)) return;
+  search s = {.plan = plan, .segments = columns->segments, .tiles = columns->tiles};
   find_segments(&s, block);
-  tiles[s.tile_count].first = s.segment_count;
+  s.tiles[s.tile_count].first = s.segment_count;
+  columns->block = *block;
+  columns->count = s.tile_count;
 
-  const int64_t columns = plan->kernels->tile_columns, lanes = plan->kernels->lanes;
+  const int64_t width = plan->kernels->tile_columns, lanes = plan->kernels->lanes;
+  float *panel = columns->panels;
   for (int64_t t = 0; t < s.tile_count; ++t) {
-    pf_column_tile *tile = tiles + t;
-    const pf_segment *first = segments + tile->first, *last = segments + tile[1].first - 1;
+    pf_column_tile *tile = s.tiles + t;
+    const pf_segment *first = s.segments + tile->first, *last = s.segments + tile[1].first - 1;
     if (last < first) continue;
     const int64_t end = last->column + last->length;
-    const bool whole = end == columns && last->frame - first->frame == last->column;
+    const bool whole = end == width && last->frame - first->frame == last->column;
     // Without gaps between its segments: those of a frame may be as wide as others in the result.
-    tile->straight = end == columns && (plan->packed || first == last) &&
+    tile->straight = end == width && (plan->packed || first == last) &&
                      last->result - first->result == last->column * plan->problem.result_x;
     tile->thin = end <= lanes;
     int64_t step = lanes;
-    const bool reads = !plan->packed || whole || ((end == columns || end <= lanes) &&
+    const bool reads = !plan->packed || whole || ((end == width || end <= lanes) &&
                                                   is_in_vectors(first, last, lanes, &step));
     tile->vector_step = reads ? step : lanes;
-    tile->panel = reads ? NULL : panels;
-    tile->frame = plan->packed ? first->frame : t * columns;
-    if (tile->panel != NULL) panels += plan->panel_floats;
+    tile->panel = reads ? NULL : panel;
+    tile->frame = plan->packed ? first->frame : t * width;
+    if (tile->panel != NULL) panel += plan->panel_floats;
   }
-  return s.tile_count;
 }
 
-void pf_column_tiles_pack(const pf_correlation_plan *plan, const pf_segment *segments, const pf_column_tile *tiles,
-                          int64_t tile_count, int64_t channels, int64_t products, const int64_t *offsets,
-                          const float *source, const float *frame) {
+void pf_column_tiles_pack(const pf_correlation_plan *plan, const pf_column_tiles *columns, const pf_inner_step *step,
+                          const int64_t *offsets, const float *source, const float *frame) {
   const pf_correlation *p = &plan->problem;
+  const pf_column_tile *end = columns->tiles + columns->count;
   const pf_kernels *kernels = plan->kernels;
   // The last channels of a source in place end too near to its end for whole vectors.
   int64_t careful = 0;
   if (plan->in_place) {
-    const pf_segment *last = segments + tiles[tile_count].first - 1;
+    const pf_segment *last = columns->segments + end->first - 1;
     const int64_t plane = pf_source_plane(p), floats = p->images * pf_source_image(p) - (frame - source);
-    const int64_t behind = floats - (channels - 1) * plane - last->frame - last->length;
+    const int64_t behind = floats - (step->channels - 1) * plane - last->frame - last->length;
     const int64_t missing = kernels->lanes - 1 - behind;
-    if (missing > 0) careful = pf_minimum_of(products, pf_ceiling_divide(missing, plane));
+    if (missing > 0) careful = pf_minimum_of(step->inner, pf_ceiling_divide(missing, plane));
   }
-  const int64_t most = products - careful;
-  for (const pf_column_tile *t = tiles; t < tiles + tile_count; ++t) {
+  const int64_t most = step->inner - careful;
+  for (const pf_column_tile *t = columns->tiles; t < end; ++t) {
     if (t->panel == NULL) continue;
-    const pf_segment *first = segments + t->first;
+    const pf_segment *first = columns->segments + t->first;
     const int64_t count = t[1].first - t->first;
     kernels->pack_columns(most, offsets, frame, first, count, true, t->panel);
     kernels->pack_columns(careful, offsets + most, frame, first, count, false,
                           t->panel + most * kernels->tile_columns);
   }
+}
+
+int64_t pf_tile_scratch_bytes(const pf_correlation_plan *plan, int64_t panels) {
+  const int64_t floats = pf_correlation_frame_floats(plan) + plan->sums_floats + panels * plan->panel_floats;
+  return pf_part_bytes(floats * (int64_t)sizeof(float) + plan->most_segments * (int64_t)sizeof(pf_segment) +
+                       (plan->most_column_tiles + 1) * (int64_t)sizeof(pf_column_tile));
+}
+
+pf_tile_scratch pf_tile_scratch_of(const pf_correlation_plan *plan, char *memory) {
+  pf_tile_scratch s = {.frame = (float *)memory};
+  s.sums = s.frame + pf_correlation_frame_floats(plan);
+  s.columns.panels = s.sums + plan->sums_floats;
+  s.columns.segments = (pf_segment *)(memory + plan->scratch_bytes) - plan->most_segments;
+  s.columns.tiles = (pf_column_tile *)s.columns.segments - (plan->most_column_tiles + 1);
+  return s;
 }

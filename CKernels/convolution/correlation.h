@@ -66,6 +66,53 @@ typedef struct pf_correlation_plan {
   int64_t workspace_bytes;                   // in all
 } pf_correlation_plan;
 
+/// Floats of a channel of the source, and of an image.
+static inline int64_t pf_source_plane(const pf_correlation *p) { return p->y.source * p->x.source; }
+static inline int64_t pf_source_image(const pf_correlation *p) {
+  return p->groups * p->channels * pf_source_plane(p);
+}
+
+/// Where a channel of a group of an image begins in the source.
+static inline int64_t pf_source_channel(const pf_correlation *p, int64_t image, int64_t group, int64_t channel) {
+  return ((image * p->groups + group) * p->channels + channel) * pf_source_plane(p);
+}
+
+/// Blocks of all groups.
+static inline int64_t pf_correlation_blocks(const pf_correlation_plan *plan) {
+  return plan->blocks_images * plan->blocks_y * plan->blocks_x * plan->problem.groups;
+}
+
+/// Floats of a frame, which holds the channels of a step.
+static inline int64_t pf_correlation_frame_floats(const pf_correlation_plan *plan) {
+  return plan->in_place ? 0 : plan->channel_step * plan->frame.channel_stride;
+}
+
+/// Whether sums wait for the next step of the inner dimension.
+static inline bool pf_sums_wait(const pf_correlation_plan *plan) {
+  return plan->channel_step < plan->problem.channels;
+}
+
+/// The tiles of a part of them, and the outputs of a tile, in a group.
+static inline pf_piece pf_part_tiles(const pf_correlation_plan *plan, int64_t part) {
+  return pf_piece_of(plan->tiles, part, plan->tile_parts);
+}
+static inline pf_piece pf_tile_outputs(const pf_correlation_plan *plan, int64_t tile) {
+  return pf_piece_of(plan->problem.outputs, tile, plan->tiles);
+}
+
+/// A step of the sums: channels first ..< first + channels of a group.
+typedef struct pf_inner_step {
+  int64_t first, channels;
+  int64_t k, inner;  // their part of the inner dimension
+  bool last;
+} pf_inner_step;
+
+static inline pf_inner_step pf_inner_step_from(const pf_correlation_plan *plan, int64_t first) {
+  const int64_t taps = plan->problem.y.taps * plan->problem.x.taps, left = plan->problem.channels - first;
+  const int64_t channels = pf_minimum_of(plan->channel_step, left);
+  return (pf_inner_step){first, channels, first * taps, channels * taps, channels == left};
+}
+
 /// Channels of a step of about `budget` of the inner dimension.
 static inline int64_t pf_correlation_step(const pf_correlation_plan *plan, int64_t budget) {
   const int64_t taps = pf_maximum_of(plan->problem.y.taps * plan->problem.x.taps, 1);

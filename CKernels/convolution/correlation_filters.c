@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-enum { line_floats = 16 };
-
 /// What all threads share.
 typedef struct run_state {
   const pf_correlation_plan *plan;
@@ -18,17 +16,11 @@ typedef struct run_state {
   char *scratch;                  // scratch_bytes a part
 } run_state;
 
-/// An item of the run: a part of the tiles of a group of a block.
+/// An item of the run: some tiles of a group of a block.
 typedef struct item {
-  int64_t group, tile_part, image, images, row, rows;
+  pf_piece tiles;
+  int64_t group, image, images, row, rows;
 } item;
-
-/// A step of the inner dimension of an item: channels first ..< first + channels.
-typedef struct inner_step {
-  int64_t first, channels;
-  int64_t k, inner;  // its part of the inner dimension
-  bool last;
-} inner_step;
 
 /// What of the source is read next: `floats` of each of some images. It comes into the second-level cache evenly while
 /// the kernels run.
@@ -48,50 +40,45 @@ static item item_of(const pf_correlation_plan *plan, int64_t index) {
   item.image = index % plan->blocks_images * plan->block_images;
   item.images = pf_minimum_of(plan->block_images, plan->problem.images - item.image);
   index /= plan->blocks_images;
-  item.tile_part = index % plan->tile_parts;
+  item.tiles = pf_part_tiles(plan, index % plan->tile_parts);
   item.group = index / plan->tile_parts;
   return item;
 }
 
-/// The vectors of a tile: first ..< first + count, of a group.
-static int64_t tile_first(const pf_correlation_plan *plan, int64_t tile) {
-  return pf_minimum_of(plan->vectors, tile * pf_filter_tile_vectors(plan));
+/// The vectors of a tile, of a group.
+static pf_piece tile_vectors(const pf_correlation_plan *plan, int64_t tile) {
+  const int64_t most = pf_filter_tile_vectors(plan), first = tile * most;
+  return (pf_piece){first, pf_minimum_of(most, plan->vectors - first)};
 }
 
-/// The packed weights of a tile, from k on.
-static float *weight_of(const run_state *state, int64_t group, int64_t tile, int64_t k) {
+/// The packed weights of a tile's vectors, from k on.
+static float *weight_of(const run_state *state, int64_t group, pf_piece vectors, int64_t k) {
   const pf_correlation_plan *plan = state->plan;
-  const int64_t first = tile_first(plan, tile), vectors = tile_first(plan, tile + 1) - first;
-  return state->packed_weight + ((group * plan->vectors + first) * plan->inner + k * vectors) * plan->kernels->lanes;
+  const int64_t lanes = plan->kernels->lanes;
+  return state->packed_weight + ((group * plan->vectors + vectors.first) * plan->inner + k * vectors.count) * lanes;
 }
 
-static float *bias_of(const run_state *state, int64_t group, int64_t tile) {
+static float *bias_of(const run_state *state, int64_t group, pf_piece vectors) {
   const pf_correlation_plan *plan = state->plan;
-  return state->packed_bias + (group * plan->vectors + tile_first(plan, tile)) * plan->kernels->lanes;
-}
-
-static const float *source_of(const run_state *state, int64_t image, int64_t group, int64_t channel) {
-  const pf_correlation *p = &state->plan->problem;
-  return state->source + ((image * p->groups + group) * p->channels + channel) * p->y.source * p->x.source;
+  return state->packed_bias + (group * plan->vectors + vectors.first) * plan->kernels->lanes;
 }
 
 /// What follows a step: the next one, or the first of the next item, if there is one. With blocks of rows nothing: they
 /// follow each other.
-static fetch fetch_behind(const run_state *state, const inner_step *step, const item *now, const item *next) {
+static fetch fetch_behind(const run_state *state, const pf_inner_step *step, const item *now, const item *next) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
   if (plan->blocks_y > 1 || (step->last && next == NULL)) return (fetch){0};
   const item *item = step->last ? next : now;
-  const int64_t first = step->last ? 0 : step->first + step->channels;
-  const int64_t channels = pf_minimum_of(plan->channel_step, p->channels - first);
+  const pf_inner_step following = pf_inner_step_from(plan, step->last ? 0 : step->first + step->channels);
   fetch fetch = {
-      .image = source_of(state, item->image, item->group, first),
+      .image = state->source + pf_source_channel(p, item->image, item->group, following.first),
       .images = item->images,
-      .floats = channels * p->y.source * p->x.source,
+      .floats = following.channels * pf_source_plane(p),
   };
   const int64_t tiles = pf_ceiling_divide(plan->tiles, plan->tile_parts);
   const int64_t products = step->inner * tiles * now->images * pf_filter_pieces(plan) * pf_ceiling_divide(now->rows, 2);
-  fetch.step = pf_minimum_of(line_floats, pf_ceiling_divide(fetch.images * fetch.floats, products));
+  fetch.step = pf_minimum_of(pf_line_floats, pf_ceiling_divide(fetch.images * fetch.floats, products));
   return fetch;
 }
 
@@ -100,7 +87,7 @@ static const float *take(const pf_correlation *p, fetch *fetch, int64_t products
   if (fetch->done >= fetch->floats) {
     if (fetch->images <= 1) return NULL;
     fetch->images -= 1;
-    fetch->image += p->groups * p->channels * p->y.source * p->x.source;
+    fetch->image += pf_source_image(p);
     fetch->done = 0;
   }
   const float *address = fetch->image + fetch->done;
@@ -109,7 +96,7 @@ static const float *take(const pf_correlation *p, fetch *fetch, int64_t products
 }
 
 /// The sums of `rows` rows of the result and a tile's vectors.
-static void run_rows(const run_state *state, const inner_step *step, int64_t vectors, int64_t rows,
+static void run_rows(const run_state *state, const pf_inner_step *step, int64_t vectors, int64_t rows,
                      const float *weight, const float *source, int64_t pitch, const float *bias, float *sums,
                      fetch *fetch) {
   const pf_correlation_plan *plan = state->plan;
@@ -135,21 +122,23 @@ static void run_rows(const run_state *state, const inner_step *step, int64_t vec
 }
 
 /// Transposes the sums of `rows` rows from `row` on into the result.
-static void collect(const run_state *state, int64_t image, int64_t group, int64_t tile, int64_t row, int64_t rows,
+static void collect(const run_state *state, int64_t image, int64_t group, pf_piece vectors, int64_t row, int64_t rows,
                     const float *sums) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
   const int64_t lanes = plan->kernels->lanes, width = p->x.grid;
-  for (int64_t v = tile_first(plan, tile); v < tile_first(plan, tile + 1); ++v) {
-    float *result = state->result + image * p->result_image + (group * p->outputs + v * lanes) * p->result_plane +
+  for (int64_t i = 0; i < vectors.count; ++i) {
+    const int64_t output = (vectors.first + i) * lanes;
+    float *result = state->result + image * p->result_image + (group * p->outputs + output) * p->result_plane +
                     p->result_first + row * width;
-    plan->kernels->depthwise.collect(pf_minimum_of(lanes, p->outputs - v * lanes), rows * width, sums,
-                                     state->accumulate, result, p->result_plane);
-    sums += pf_filter_vector_stride(plan);
+    plan->kernels->depthwise.collect(pf_minimum_of(lanes, p->outputs - output), rows * width,
+                                     sums + i * pf_filter_vector_stride(plan), state->accumulate, result,
+                                     p->result_plane);
   }
 }
 
-static void fill_frames(const run_state *state, const item *item, const inner_step *step, bool zeroed, float *frames) {
+static void fill_frames(const run_state *state, const item *item, const pf_inner_step *step, bool zeroed,
+                        float *frames) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
   const pf_block block = {.images = 1,
@@ -158,8 +147,8 @@ static void fill_frames(const run_state *state, const item *item, const inner_st
                           .columns = plan->frame.x.grid};
   for (int64_t n = 0; n < item->images; ++n) {
     pf_frame_fill(&plan->frame, plan->kernels, &block, step->channels,
-                  source_of(state, item->image + n, item->group, step->first), 0, zeroed || step->k > 0,
-                  frames + n * pf_filter_frame_floats(plan));
+                  state->source + pf_source_channel(p, item->image + n, item->group, step->first), 0,
+                  zeroed || step->k > 0, frames + n * pf_correlation_frame_floats(plan));
   }
 }
 
@@ -167,41 +156,35 @@ static void fill_frames(const run_state *state, const item *item, const inner_st
 static void run_item(const run_state *state, const item *now, const item *next, bool zeroed, float *scratch) {
   const pf_correlation_plan *plan = state->plan;
   const pf_correlation *p = &plan->problem;
-  const int64_t taps = p->y.taps * p->x.taps, row_floats = p->x.grid * plan->kernels->lanes;
+  const int64_t row_floats = p->x.grid * plan->kernels->lanes, frame_floats = pf_correlation_frame_floats(plan);
   const int64_t pitch = plan->in_place ? p->x.source : plan->frame.pitch;
-  const int64_t image_floats =
-      plan->in_place ? p->groups * p->channels * p->y.source * p->x.source : pf_filter_frame_floats(plan);
-  const bool waits = pf_filter_sums_wait(plan);
-  float *all_sums = scratch + plan->block_images * pf_filter_frame_floats(plan);
-  const int64_t tile_begin = pf_piece_begin(plan->tiles, now->tile_part, plan->tile_parts);
-  const int64_t tile_end = pf_piece_begin(plan->tiles, now->tile_part + 1, plan->tile_parts);
-  const int64_t first_vector = tile_first(plan, tile_begin);
+  const int64_t image_floats = plan->in_place ? pf_source_image(p) : frame_floats;
+  float *all_sums = scratch + plan->block_images * frame_floats;
+  const int64_t first_vector = tile_vectors(plan, now->tiles.first).first;
   for (int64_t first = 0; first < p->channels; first += plan->channel_step) {
-    inner_step step = {.first = first, .channels = pf_minimum_of(plan->channel_step, p->channels - first)};
-    step.k = first * taps;
-    step.inner = step.channels * taps;
-    step.last = first + step.channels == p->channels;
+    const pf_inner_step step = pf_inner_step_from(plan, first);
     const float *source = scratch;
     if (plan->in_place) {
-      source = source_of(state, now->image, now->group, first) + now->row * p->y.step * pitch;
+      source = state->source + pf_source_channel(p, now->image, now->group, first) + now->row * p->y.step * pitch;
     } else {
       fill_frames(state, now, &step, zeroed, scratch);
     }
     fetch fetch = fetch_behind(state, &step, now, next);
-    for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-      const int64_t vector = tile_first(plan, tile), vectors = tile_first(plan, tile + 1) - vector;
-      const float *weight = weight_of(state, now->group, tile, step.k);
-      const float *bias = step.k > 0 ? NULL : bias_of(state, now->group, tile);
+    for (int64_t i = 0; i < now->tiles.count; ++i) {
+      const pf_piece vectors = tile_vectors(plan, now->tiles.first + i);
+      const float *weight = weight_of(state, now->group, vectors, step.k);
+      const float *bias = step.k > 0 ? NULL : bias_of(state, now->group, vectors);
       for (int64_t n = 0; n < now->images; ++n) {
         for (int64_t row = 0; row < now->rows; row += plan->strip_rows) {
           const int64_t rows = pf_minimum_of(plan->strip_rows, now->rows - row);
           float *sums = all_sums;
-          if (waits) {
-            sums += (vector - first_vector) * pf_filter_vector_stride(plan) + (n * plan->block_rows + row) * row_floats;
+          if (pf_sums_wait(plan)) {
+            sums += (vectors.first - first_vector) * pf_filter_vector_stride(plan) +
+                    (n * plan->block_rows + row) * row_floats;
           }
-          run_rows(state, &step, vectors, rows, weight, source + n * image_floats + row * p->y.step * pitch, pitch,
-                   bias, sums, &fetch);
-          if (step.last) collect(state, now->image + n, now->group, tile, now->row + row, rows, sums);
+          run_rows(state, &step, vectors.count, rows, weight, source + n * image_floats + row * p->y.step * pitch,
+                   pitch, bias, sums, &fetch);
+          if (step.last) collect(state, now->image + n, now->group, vectors, now->row + row, rows, sums);
         }
       }
     }
@@ -230,10 +213,11 @@ static void pack_range(void *argument, int64_t begin, int64_t end, int32_t part)
   const pf_correlation *p = &plan->problem;
   const int64_t lanes = plan->kernels->lanes;
   for (int64_t index = begin; index < end; ++index) {
-    const int64_t group = index / plan->tiles, tile = index % plan->tiles;
-    const int64_t output = tile_first(plan, tile) * lanes, width = tile_first(plan, tile + 1) * lanes - output;
+    const int64_t group = index / plan->tiles;
+    const pf_piece vectors = tile_vectors(plan, index % plan->tiles);
+    const int64_t output = vectors.first * lanes, width = vectors.count * lanes;
     const int64_t outputs = pf_minimum_of(width, p->outputs - output);
-    float *packed = weight_of(state, group, tile, 0), *bias = bias_of(state, group, tile);
+    float *packed = weight_of(state, group, vectors, 0), *bias = bias_of(state, group, vectors);
     if (outputs < width) {
       // Lanes of no channel.
       memset(packed, 0, (size_t)(plan->inner * width) * sizeof(float));
@@ -274,7 +258,7 @@ void pf_correlation_filters_run(const pf_correlation_plan *plan, const float *so
                                 char *workspace) {
   const pf_correlation *p = &plan->problem;
   const int64_t tiles = p->groups * plan->tiles;
-  const int64_t items = p->groups * plan->tile_parts * plan->blocks_images * plan->blocks_y;
+  const int64_t items = pf_correlation_blocks(plan) * plan->tile_parts;
   if (items == 0) return;
   int64_t *weight_offsets = (int64_t *)(workspace + plan->parts * plan->scratch_bytes);
   int64_t *source_offsets = weight_offsets + plan->inner;

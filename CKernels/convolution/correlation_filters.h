@@ -36,11 +36,6 @@ static inline int64_t pf_filter_pieces(const pf_correlation_plan *plan) {
   return pf_ceiling_divide(plan->problem.x.grid, plan->kernels->tile_rows);
 }
 
-/// Whether sums wait for the next step of the inner dimension.
-static inline bool pf_filter_sums_wait(const pf_correlation_plan *plan) {
-  return plan->channel_step < plan->problem.channels;
-}
-
 /// Vectors of a part of the tiles, at most.
 static inline int64_t pf_filter_part_vectors(const pf_correlation_plan *plan) {
   return pf_minimum_of(plan->vectors, pf_ceiling_divide(plan->tiles, plan->tile_parts) * pf_filter_tile_vectors(plan));
@@ -48,13 +43,8 @@ static inline int64_t pf_filter_part_vectors(const pf_correlation_plan *plan) {
 
 /// Floats from a vector of channels to the next one's sums.
 static inline int64_t pf_filter_vector_stride(const pf_correlation_plan *plan) {
-  const int64_t rows = pf_filter_sums_wait(plan) ? plan->block_images * plan->block_rows : plan->strip_rows;
+  const int64_t rows = pf_sums_wait(plan) ? plan->block_images * plan->block_rows : plan->strip_rows;
   return rows * plan->problem.x.grid * plan->kernels->lanes;
-}
-
-/// Floats of an image's frame.
-static inline int64_t pf_filter_frame_floats(const pf_correlation_plan *plan) {
-  return plan->in_place ? 0 : plan->channel_step * plan->frame.channel_stride;
 }
 
 #endif

@@ -93,7 +93,7 @@ static double time_of(const pf_correlation_plan *plan, int64_t threads) {
     const double row = (double)pf_ceiling_divide(plan->frame.pitch, lanes);
     item += images * channels * (frame_rows * row * filling_cost + plane_cost);
   }
-  const double items = (double)(p->groups * plan->blocks_images * plan->blocks_y) * parts;
+  const double items = (double)pf_correlation_blocks(plan) * parts;
   double time = item * __builtin_ceil(items / (double)threads);
   // Of a single group's weights a thread packs those of its tiles, where these are shared out, or reads them from where
   // the others have packed them.
@@ -116,10 +116,10 @@ bool pf_correlation_filters_apply(const pf_correlation_plan *plan) {
 
 /// Whether a block's frames or sums are too large for the caches.
 static bool is_large(const pf_correlation_plan *plan) {
-  const double sums = pf_filter_sums_wait(plan)
-                          ? (double)pf_filter_part_vectors(plan) * (double)pf_filter_vector_stride(plan)
-                          : 0;
-  return (double)plan->block_images * (double)pf_filter_frame_floats(plan) > frame_budget || sums > sums_budget;
+  const double frames = (double)plan->block_images * (double)pf_correlation_frame_floats(plan);
+  const double sums =
+      pf_sums_wait(plan) ? (double)pf_filter_part_vectors(plan) * (double)pf_filter_vector_stride(plan) : 0;
+  return frames > frame_budget || sums > sums_budget;
 }
 
 /// Takes blocks, their tiles in as many parts as serve them best, if they beat the best so far; large ones only where
@@ -167,7 +167,7 @@ static double choose_blocks(pf_correlation_plan *plan, int64_t threads) {
     shape(&candidate, 1, rows);
     consider(&candidate, threads, rows > 1, &least, plan);
     // So many blocks are shared out evenly.
-    if (least >= 0 && candidate.problem.groups * candidate.blocks_images * candidate.blocks_y >= 16 * threads) break;
+    if (least >= 0 && pf_correlation_blocks(&candidate) >= 16 * threads) break;
     if (rows == 1) break;
     rows -= 1;
   }
@@ -182,7 +182,7 @@ pf_status pf_correlation_filters_prepare(const pf_settings *settings, int64_t th
   plan->frame.x = dense_axis(&p->x);
   // Planes of whole pages would compete for the same sets of a cache.
   plan->in_place =
-      is_inside(&plan->frame.y) && is_inside(&plan->frame.x) && p->y.source * p->x.source % page_floats != 0;
+      is_inside(&plan->frame.y) && is_inside(&plan->frame.x) && pf_source_plane(p) % page_floats != 0;
   PF_TRY(pf_frame_analyse(&plan->frame, p->channels));
   plan->vectors = pf_ceiling_divide(p->outputs, plan->kernels->lanes);
   plan->tiles = pf_ceiling_divide(plan->vectors, pf_filter_tile_vectors(plan));
@@ -196,15 +196,15 @@ pf_status pf_correlation_filters_prepare(const pf_settings *settings, int64_t th
 void pf_correlation_filters_finish(const pf_settings *settings, pf_correlation_plan *plan) {
   const pf_correlation *p = &plan->problem;
   const int64_t lanes = plan->kernels->lanes, points = plan->block_images * plan->block_rows * p->x.grid;
-  const int64_t items = p->groups * plan->blocks_images * plan->blocks_y * plan->tile_parts;
+  const int64_t items = pf_correlation_blocks(plan) * plan->tile_parts;
   const double operations = 2.0 * (double)plan->inner * (double)p->outputs * (double)points;
   plan->parts = pf_parallel_parts(settings, items, operations / (double)plan->tile_parts);
 
   const int64_t most = pf_minimum_of(plan->vectors, pf_filter_tile_vectors(plan));
   // Transposing reads up to a square.
-  plan->sums_floats = (pf_filter_sums_wait(plan) ? pf_filter_part_vectors(plan) : most) * pf_filter_vector_stride(plan);
+  plan->sums_floats = (pf_sums_wait(plan) ? pf_filter_part_vectors(plan) : most) * pf_filter_vector_stride(plan);
   plan->sums_floats += lanes * lanes;
-  const int64_t floats = plan->block_images * pf_filter_frame_floats(plan) + plan->sums_floats;
+  const int64_t floats = plan->block_images * pf_correlation_frame_floats(plan) + plan->sums_floats;
   plan->scratch_bytes = pf_part_bytes(floats * (int64_t)sizeof(float));
   // Weights and a bias.
   const int64_t packed = p->groups * plan->vectors * lanes * (plan->inner + 1);

@@ -29,17 +29,8 @@ static const int64_t inner_budgets[] = {512, 256, 192};
 static const double near_weight_cost = 0.5, far_weight_line_cost = 64, source_line_cost = 24,
                     joined_packing_cost = 1.5;
 
-static int64_t frame_floats(const pf_correlation_plan *plan) {
-  return plan->in_place ? 0 : plan->channel_step * plan->frame.channel_stride;
-}
-
 static int64_t taps_of(const pf_correlation_plan *plan) {
   return pf_maximum_of(plan->problem.y.taps * plan->problem.x.taps, 1);
-}
-
-static int64_t block_points(const pf_correlation_plan *plan) {
-  const pf_block *block = &plan->frame.most;
-  return plan->packed ? block->images * block->rows * block->columns : pf_frame_span(&plan->frame, block);
 }
 
 /// Runs of neighbouring points that a block consists of at most, beside the bounds of its column tiles.
@@ -64,16 +55,11 @@ static bool rows_are_vectors(const pf_correlation_plan *plan) {
 
 /// Column tiles of a block that are packed, at most.
 static int64_t block_panels(const pf_correlation_plan *plan) {
-  const int64_t tile = plan->kernels->tile_columns, tiles = pf_ceiling_divide(block_points(plan), tile);
+  const int64_t tile = plan->kernels->tile_columns, tiles = pf_ceiling_divide(pf_most_points(plan), tile);
   if (!plan->packed || rows_are_vectors(plan)) return 0;
   if (!plan->joined) return pf_minimum_of(tiles, plan->frame.most.images * plan->frame.most.rows);
   const int64_t rest = plan->problem.y.grid * plan->problem.x.grid % tile;
   return pf_minimum_of(tiles, pf_ceiling_divide(plan->problem.images * rest, tile));
-}
-
-/// Blocks of all groups.
-static int64_t block_count(const pf_correlation_plan *plan) {
-  return plan->blocks_images * plan->blocks_y * plan->blocks_x * plan->problem.groups;
 }
 
 static void shape(pf_correlation_plan *plan, int64_t images, int64_t rows, int64_t columns) {
@@ -92,7 +78,7 @@ typedef struct column_tiles {
 
 static column_tiles column_tiles_of(const pf_correlation_plan *plan) {
   const pf_block *block = &plan->frame.most;
-  const int64_t tile = plan->kernels->tile_columns, all = pf_ceiling_divide(block_points(plan), tile);
+  const int64_t tile = plan->kernels->tile_columns, all = pf_ceiling_divide(pf_most_points(plan), tile);
   const bool joined = plan->in_place || plan->frame.pitch == block->columns;
   const int64_t runs = joined ? block->images : block->images * block->rows;
   const int64_t run = joined ? block->rows * block->columns : block->columns;
@@ -121,7 +107,7 @@ static double excess(double floats, double budget) {
 static double cost(const pf_correlation_plan *plan, int64_t threads) {
   const pf_correlation *p = &plan->problem;
   const pf_block *block = &plan->frame.most;
-  const int64_t tile = plan->kernels->tile_columns, lanes = plan->kernels->lanes, points = block_points(plan);
+  const int64_t tile = plan->kernels->tile_columns, lanes = plan->kernels->lanes, points = pf_most_points(plan);
   const int64_t rest = points % tile;
   const double vectors = (double)((points - rest) / lanes + (rest == 0 ? 0 : rest <= lanes ? 1 : tile / lanes));
   const double inner = (double)plan->inner, outputs = (double)p->outputs / (double)plan->tile_parts;
@@ -145,7 +131,7 @@ static double cost(const pf_correlation_plan *plan, int64_t threads) {
     const double frame_columns =
         (double)(plan->channel_step * p->y.taps * frame->x_taps.phases) * (double)(tile + 2 * lanes);
     const double near = packs || step_columns < frame_columns ? step_columns : frame_columns;
-    const double far = cut * step_columns + (cut < (double)columns.all ? (double)frame_floats(plan) : 0);
+    const double far = cut * step_columns + (cut < (double)columns.all ? (double)pf_correlation_frame_floats(plan) : 0);
     const double weights = inner * outputs / (double)lanes, tiles = outputs / (double)plan->kernels->tile_rows;
     item += vectors * inner * tiles * ((packs ? 0 : direct_cost) + far_cost * excess(far, cache_budget));
     item += weights * (double)columns.all * near_cost *
@@ -153,14 +139,14 @@ static double cost(const pf_correlation_plan *plan, int64_t threads) {
     // Each block reads all weights, and each step but the first the sums before it.
     item += weights * weight_cost + (steps - 1) * outputs * vectors * waiting_cost;
   }
-  return item * (double)pf_ceiling_divide(block_count(plan) * plan->tile_parts, threads);
+  return item * (double)pf_ceiling_divide(pf_correlation_blocks(plan) * plan->tile_parts, threads);
 }
 
 /// Takes a candidate, its tiles in as many parts as serve it best, if it beats the best so far.
 static void consider(pf_correlation_plan *candidate, int64_t threads, double *least, pf_correlation_plan *best) {
   for (int64_t parts = 1; parts <= pf_minimum_of(threads, candidate->tiles); ++parts) {
     // Many blocks need no parts.
-    if (parts > 1 && block_count(candidate) >= 4 * threads) break;
+    if (parts > 1 && pf_correlation_blocks(candidate) >= 4 * threads) break;
     candidate->tile_parts = parts;
     const double time = cost(candidate, threads);
     if (*least < 0 || time < *least) {
@@ -171,7 +157,8 @@ static void consider(pf_correlation_plan *candidate, int64_t threads, double *le
 }
 
 static bool is_large(const pf_correlation_plan *plan) {
-  const int64_t frame = frame_floats(plan), panel = plan->channel_step * taps_of(plan) * plan->kernels->tile_columns;
+  const int64_t frame = pf_correlation_frame_floats(plan);
+  const int64_t panel = plan->channel_step * taps_of(plan) * plan->kernels->tile_columns;
   return frame > frame_budget || (!plan->in_place && plan->packed && frame + block_panels(plan) * panel > block_budget);
 }
 
@@ -222,7 +209,6 @@ static void choose_blocks(pf_correlation_plan candidate, int64_t most, int64_t t
 
 /// The time of a plan that joins images, of the thread with most to do.
 static double joined_time(const pf_correlation_plan *plan, int64_t threads) {
-  enum { line_floats = 16 };
   const pf_correlation *p = &plan->problem;
   const int64_t tile = plan->kernels->tile_columns, lanes = plan->kernels->lanes, parts = plan->tile_parts;
   const double inner = (double)plan->inner, outputs = (double)p->outputs;
@@ -233,8 +219,8 @@ static double joined_time(const pf_correlation_plan *plan, int64_t threads) {
   const double weights = outputs / (double)parts - outputs / (double)threads;
   const double points = (double)(p->images * p->y.grid * p->x.grid) * (double)parts / (double)threads;
   const double lines = weights * far_weight_line_cost + points * source_line_cost;
-  return item * (double)pf_ceiling_divide(block_count(plan) * parts, threads) +
-         (double)p->groups * inner / line_floats * lines;
+  return item * (double)pf_ceiling_divide(pf_correlation_blocks(plan) * parts, threads) +
+         (double)p->groups * inner / pf_line_floats * lines;
 }
 
 /// Chooses the blocks of a plan that joins images, and the parts of its tiles, each of which as many threads share.
@@ -356,10 +342,10 @@ static void finish(const pf_settings *settings, pf_correlation_plan *plan) {
   // What is read in place is summed so fast that another end of a chain, which goes to the result, would show.
   const int64_t single = plan->in_place ? pf_most_chain : pf_single_chain;
   plan->chain = pf_balanced(inner_step, pf_longest_chain(settings, plan->inner, single));
-  plan->most_column_tiles = pf_ceiling_divide(block_points(plan), tile);
+  plan->most_column_tiles = pf_ceiling_divide(pf_most_points(plan), tile);
   plan->most_segments = plan->most_column_tiles + block_runs(plan);
-  const double operations = 2.0 * (double)plan->inner * (double)p->outputs * (double)block_points(plan);
-  const int64_t items = block_count(plan) * plan->tile_parts;
+  const double operations = 2.0 * (double)plan->inner * (double)p->outputs * (double)pf_most_points(plan);
+  const int64_t items = pf_correlation_blocks(plan) * plan->tile_parts;
   plan->parts = pf_parallel_parts(settings, items, operations / (double)plan->tile_parts);
   // Where each part of the tiles belongs to one thread. Packing the weights of a tile, each a short run far from the
   // others, fetches those of the next one, which then arrive while this one runs; long runs, transposed, gain nothing.
@@ -368,12 +354,8 @@ static void finish(const pf_settings *settings, pf_correlation_plan *plan) {
   // Each tile that isn't a single run of columns is packed; besides its columns a vector is written.
   plan->panel_floats = inner_step * tile + plan->kernels->lanes;
   // The sums of a block wait for the next step of the inner dimension.
-  const bool waiting = plan->channel_step < p->channels;
-  plan->sums_floats = tile * (waiting ? p->outputs * plan->most_column_tiles : plan->kernels->tile_rows);
-  const int64_t floats = frame_floats(plan) + block_panels(plan) * plan->panel_floats + plan->sums_floats;
-  const int64_t segments = plan->most_segments * (int64_t)sizeof(pf_segment);
-  const int64_t tiles = (plan->most_column_tiles + 1) * (int64_t)sizeof(pf_column_tile);
-  plan->scratch_bytes = pf_part_bytes(floats * (int64_t)sizeof(float) + segments + tiles);
+  plan->sums_floats = tile * (pf_sums_wait(plan) ? p->outputs * plan->most_column_tiles : plan->kernels->tile_rows);
+  plan->scratch_bytes = pf_tile_scratch_bytes(plan, block_panels(plan));
   plan->shared_bytes = pf_aligned_bytes(p->groups * p->outputs * plan->inner * (int64_t)sizeof(float)) +
                        pf_aligned_bytes(3 * plan->inner * (int64_t)sizeof(int64_t));
   plan->workspace_bytes = plan->parts * plan->scratch_bytes + plan->shared_bytes;

@@ -48,9 +48,9 @@ void pf_correlation_planes_prepare(const pf_settings *settings, pf_correlation_p
   plan->blocks_images = p->images;
   plan->blocks_y = pf_ceiling_divide(height, frame->most.rows);
   plan->blocks_x = pf_ceiling_divide(width, frame->most.columns);
-  const int64_t items = plan->blocks_images * plan->blocks_y * plan->blocks_x * p->groups;
   const double points = (double)(frame->most.rows * frame->most.columns);
-  plan->parts = pf_parallel_parts(settings, items, points * (2.0 * (double)(plan->inner * p->outputs) + 8));
+  plan->parts = pf_parallel_parts(settings, pf_correlation_blocks(plan),
+                                  points * (2.0 * (double)(plan->inner * p->outputs) + 8));
 
   // A tile of rows before it is scattered.
   plan->staged = pf_most_plane_rows * pf_round_up(frame->most.columns, lanes);
@@ -133,15 +133,14 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
   const pf_correlation *p = &plan->problem;
   float *frame = (float *)(state->scratch + part * plan->scratch_bytes);
   float *staged = frame + p->channels * plan->frame.channel_stride, *weights = staged + plan->staged;
-  const int64_t source_plane = p->y.source * p->x.source, parts = plan->blocks_y * plan->blocks_x;
+  const int64_t parts = plan->blocks_y * plan->blocks_x;
   pf_frame_content content = {0};
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item % plan->blocks_images, group = item / plan->blocks_images % p->groups;
     const int64_t place = item / plan->blocks_images / p->groups;
     const pf_block block = pf_frame_block(&plan->frame, p->images, image * parts + place);
     pf_frame_refill(&plan->frame, plan->kernels, &block, p->channels,
-                    state->source + group * p->channels * source_plane, p->groups * p->channels * source_plane,
-                    &content, frame);
+                    state->source + pf_source_channel(p, 0, group, 0), pf_source_image(p), &content, frame);
     for (int64_t o = 0; o < p->outputs; ++o) {
       const int64_t channel = group * p->outputs + o;
       const float *weight = state->weight + group * p->weight_group + o * p->weight_output;
@@ -176,6 +175,5 @@ void pf_correlation_planes_run(const pf_correlation_plan *plan, const float *sou
       .weight_offsets = weight_offsets,
       .scratch = workspace,
   };
-  const int64_t items = plan->blocks_images * plan->blocks_y * plan->blocks_x * plan->problem.groups;
-  pf_parallel_in(plan->parts, items, run_range, &state);
+  pf_parallel_in(plan->parts, pf_correlation_blocks(plan), run_range, &state);
 }

@@ -33,6 +33,11 @@ static inline int64_t pf_strided_taps(const pf_strided_plan *plan, int64_t phase
   return plan->y[phase_y].axis.taps * plan->x[phase_x].axis.taps;
 }
 
+/// Floats of a register tile's sums of a phase.
+static inline int64_t pf_strided_tile_floats(const pf_strided_plan *plan) {
+  return plan->shared.kernels->tile_rows * plan->shared.kernels->tile_columns;
+}
+
 /// Plans the input gradient; false where it doesn't run this way.
 bool pf_strided_prepare(const pf_settings *settings, const pf_convolution2d *problem,
                         const pf_convolution_shape *shape, pf_strided_plan *plan);

@@ -13,39 +13,25 @@ enum {
 static const double filling_cost = 2.5, plane_cost = 40, piece_cost = 3, scattering_cost = 8, weight_cost = 4,
                     waiting_cost = 8, call_cost = 40, block_cost = 1000;
 
-static int64_t frame_floats(const pf_correlation_plan *plan) {
-  return plan->in_place ? 0 : plan->channel_step * plan->frame.channel_stride;
-}
-
-static int64_t block_points(const pf_correlation_plan *plan) {
-  const pf_block *block = &plan->frame.most;
-  return plan->packed ? block->images * block->rows * block->columns : pf_frame_span(&plan->frame, block);
-}
-
-static int64_t block_count(const pf_correlation_plan *plan) {
-  return plan->blocks_images * plan->blocks_y * plan->blocks_x * plan->problem.groups;
-}
-
 /// Fills in what follows from the blocks' extents and the parts of the tiles.
 static void lay_out(pf_strided_plan *strided, int64_t images, int64_t rows, int64_t columns) {
   pf_correlation_plan *plan = &strided->shared;
-  const int64_t tile = plan->kernels->tile_columns, tile_floats = plan->kernels->tile_rows * tile;
+  const int64_t tile = plan->kernels->tile_columns, tile_floats = pf_strided_tile_floats(strided);
   pf_frame_shape(&plan->frame, images, rows, columns, tile);
   plan->blocks_images = pf_ceiling_divide(plan->problem.images, images);
   plan->blocks_y = pf_ceiling_divide(plan->problem.y.grid, rows);
   plan->blocks_x = pf_ceiling_divide(plan->problem.x.grid, columns);
-  plan->most_column_tiles = pf_ceiling_divide(block_points(plan), tile);
+  plan->most_column_tiles = pf_ceiling_divide(pf_most_points(plan), tile);
   plan->most_segments = plan->most_column_tiles + images * rows;
   // Besides its columns a vector is written behind a panel.
   plan->panel_floats = plan->channel_step * strided->shifts * tile + plan->kernels->lanes;
-  const bool waits = plan->channel_step < plan->problem.channels;
   const int64_t tiles = pf_ceiling_divide(plan->tiles, plan->tile_parts);
-  plan->sums_floats = (waits ? tiles * plan->most_column_tiles : 1) * strided->phases * tile_floats;
+  plan->sums_floats = (pf_sums_wait(plan) ? tiles * plan->most_column_tiles : 1) * strided->phases * tile_floats;
 }
 
 /// Floats that the columns of a block take, beside those that are packed.
 static int64_t column_floats(const pf_correlation_plan *plan) {
-  return plan->in_place ? plan->channel_step * block_points(plan) : frame_floats(plan);
+  return plan->in_place ? plan->channel_step * pf_most_points(plan) : pf_correlation_frame_floats(plan);
 }
 
 /// Column tiles that are packed: those that hold the end of a row of the frame, or of an image in place.
@@ -69,7 +55,7 @@ static int64_t block_segments(const pf_correlation_plan *plan) {
 static double cost(const pf_strided_plan *strided, int64_t threads) {
   const pf_correlation_plan *plan = &strided->shared;
   const pf_block *block = &plan->frame.most;
-  const int64_t tile = plan->kernels->tile_columns, lanes = plan->kernels->lanes, points = block_points(plan);
+  const int64_t tile = plan->kernels->tile_columns, lanes = plan->kernels->lanes, points = pf_most_points(plan);
   const int64_t rest = points % tile;
   const double vectors = (double)((points - rest) / lanes + (rest == 0 ? 0 : rest <= lanes ? 1 : tile / lanes));
   const double channels = (double)plan->problem.channels, taps = (double)strided->taps;
@@ -91,7 +77,7 @@ static double cost(const pf_strided_plan *strided, int64_t threads) {
     const double rows = (double)block->images * (double)(plan->frame.image_pitch / plan->frame.pitch);
     item += channels * (rows * (double)pf_ceiling_divide(plan->frame.pitch, lanes) * filling_cost + plane_cost);
   }
-  return item * (double)pf_ceiling_divide(block_count(plan) * plan->tile_parts, threads);
+  return item * (double)pf_ceiling_divide(pf_correlation_blocks(plan) * plan->tile_parts, threads);
 }
 
 typedef struct choice {
@@ -108,9 +94,9 @@ static void consider(pf_strided_plan *candidate, int64_t images, int64_t rows, i
     lay_out(candidate, images, rows, columns);
     if (choice->least >= 0) {
       // Many blocks need no parts.
-      if (parts > 1 && block_count(plan) >= 4 * choice->threads) break;
+      if (parts > 1 && pf_correlation_blocks(plan) >= 4 * choice->threads) break;
       if (column_floats(plan) + most_panels(plan) * plan->panel_floats > columns_budget) break;
-      if (images > 1 && plan->channel_step < plan->problem.channels && plan->sums_floats > sums_budget) continue;
+      if (images > 1 && pf_sums_wait(plan) && plan->sums_floats > sums_budget) continue;
     }
     const double time = cost(candidate, choice->threads);
     choice->tried += 1;
@@ -210,15 +196,11 @@ static void finish(const pf_settings *settings, pf_strided_plan *strided) {
       strided->chains[y][x] = chain_of(settings, plan, pf_strided_taps(strided, y, x));
     }
   }
-  const int64_t items = block_count(plan) * plan->tile_parts;
-  const double products = (double)(p->channels * strided->taps) * (double)p->outputs * (double)block_points(plan);
+  const int64_t items = pf_correlation_blocks(plan) * plan->tile_parts;
+  const double products = (double)(p->channels * strided->taps) * (double)p->outputs * (double)pf_most_points(plan);
   plan->parts = pf_parallel_parts(settings, items, 2.0 * products / (double)plan->tile_parts);
-  const int64_t tile_floats = plan->kernels->tile_rows * plan->kernels->tile_columns;
-  const int64_t columns = frame_floats(plan) + most_panels(plan) * plan->panel_floats;
-  const int64_t floats = columns + plan->sums_floats + tile_floats;  // and zeros
-  const int64_t segments = plan->most_segments * (int64_t)sizeof(pf_segment);
-  const int64_t tiles = (plan->most_column_tiles + 1) * (int64_t)sizeof(pf_column_tile);
-  plan->scratch_bytes = pf_part_bytes(floats * (int64_t)sizeof(float) + segments + tiles);
+  plan->sums_floats += pf_strided_tile_floats(strided);  // zeros
+  plan->scratch_bytes = pf_tile_scratch_bytes(plan, most_panels(plan));
   const int64_t weights = p->groups * p->outputs * p->channels * strided->taps;
   const int64_t offsets = plan->channel_step * (2 * strided->taps + strided->shifts);
   const int64_t places = strided->kernel_height * strided->kernel_width;

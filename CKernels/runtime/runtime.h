@@ -101,7 +101,19 @@ static inline int64_t pf_piece_begin(int64_t count, int64_t part, int64_t parts)
   return quotient * part + pf_minimum_of(part, remainder);
 }
 
+/// Items first ..< first + count of a range.
+typedef struct pf_piece {
+  int64_t first, count;
+} pf_piece;
+
+static inline pf_piece pf_piece_of(int64_t count, int64_t part, int64_t parts) {
+  const int64_t first = pf_piece_begin(count, part, parts);
+  return (pf_piece){first, pf_piece_begin(count, part + 1, parts) - first};
+}
+
 // MARK: Workspace
+
+enum { pf_line_floats = 16 };  // of a cache line
 
 /// Rounds a size in bytes up so that what follows is 64-byte aligned.
 static inline int64_t pf_aligned_bytes(int64_t bytes) { return pf_round_up(bytes, 64); }
