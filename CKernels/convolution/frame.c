@@ -88,9 +88,9 @@ void pf_frame_shape(pf_frame *frame, int64_t images, int64_t rows, int64_t colum
   const int64_t lead_rows = frame->shared_y ? -frame->origin_y : 0;
   const int64_t filled = lead_rows * frame->pitch + images * frame->image_pitch - frame->origin_x;
   // Packing reads up to a vector behind a segment.
-  frame->plane = pf_round_up(pf_maximum_of(filled, span + farthest + vector_columns), 16);
+  frame->plane = pf_round_up(pf_maximum_of(filled, span + farthest + vector_columns), pf_line_floats);
   // An odd number of cache lines, so that planes don't compete for the same sets.
-  if (frame->plane / 16 % 2 == 0) frame->plane += 16;
+  if (frame->plane / pf_line_floats % 2 == 0) frame->plane += pf_line_floats;
   frame->channel_stride = y->phases * x->phases * frame->plane;
 }
 

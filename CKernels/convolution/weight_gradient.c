@@ -135,7 +135,7 @@ static void prefetch_channel(const run_state *state, const pf_block *block, int6
   const int64_t rows = (block->rows - 1) * plan->step_y + 1 + (y->taps - 1) * y->tap_step;
   const int64_t begin = pf_maximum_of(row, 0) * plan->frame.x.source;
   const int64_t end = pf_minimum_of(row + rows, y->source) * plan->frame.x.source;
-  for (int64_t i = begin; i < end; i += 16) __builtin_prefetch(plane + i);
+  for (int64_t i = begin; i < end; i += pf_line_floats) __builtin_prefetch(plane + i);
 }
 
 /// Copies one channel of a group into the frame as its channel `place`.
@@ -222,8 +222,7 @@ static upcoming upcoming_of(const run_state *state, const pf_block *block, int64
 
 /// Has the next kernel fetch as many filters' points as it has runs, or again what runs that are left fetched before.
 static void fetch_some(const run_state *state, upcoming *next, pf_point_runs *runs) {
-  enum { line = 16 };  // floats of a cache line
-  runs->ahead_step = next->filters > 0 ? line : 0;
+  runs->ahead_step = next->filters > 0 ? pf_line_floats : 0;
   for (int64_t r = 0; r < runs->count && next->filters > 0; ++r) {
     const int64_t filter = pf_gradient_filter(&state->tiles, next->group, next->filter);
     runs->first[r].ahead = next->source + filter * state->plan->shape.output_plane;

@@ -3,7 +3,6 @@
 enum {
   block_points = 480,       // most of a block: rows of a tile then stay in the first-level cache
   piece_points = 400,       // the same of a piece of a row, in even pieces
-  cache_line = 16,          // floats
   panel_budget = 64 << 10,  // floats of the output gradient packed at a time
   frame_budget = 48 << 10,  // floats of the input copied at a time
   far_floats = 1 << 20,     // of the output gradient, where it comes from beyond a core's own caches
@@ -68,7 +67,7 @@ static void shape_blocks(const pf_settings *settings, pf_gradient_plan *plan) {
     // Even blocks of even chains, of whole cache lines where these can be even too.
     const int64_t blocks = pf_ceiling_divide(width, piece_points);
     const int64_t pieces = pf_ceiling_divide(pf_ceiling_divide(width, blocks), longest);
-    const int64_t even = pf_ceiling_divide(width, blocks * pieces), lines = pf_round_up(even, cache_line);
+    const int64_t even = pf_ceiling_divide(width, blocks * pieces), lines = pf_round_up(even, pf_line_floats);
     chain->columns = width % lines == 0 ? lines : even;
   } else if (width * height > longest) {
     chain->rows = pf_balanced(height, longest / width);
@@ -100,7 +99,7 @@ static void shape_blocks(const pf_settings *settings, pf_gradient_plan *plan) {
   // The widest kernels fetch.
   plan->fetches = most->images == 1 && plan->shape.group_output_channels >= widest &&
                   batch * plan->problem.output_channels * plan->shape.output_plane >= far_floats;
-  const int64_t lines = most->rows * most->columns / 16 + 1;
+  const int64_t lines = most->rows * most->columns / pf_line_floats + 1;
   plan->run_points = plan->fetches ? lines : longest;
   if (plan->in_place) return;
   pf_frame_shape(&plan->frame, most->images, (most->rows - 1) * plan->step_y + 1,

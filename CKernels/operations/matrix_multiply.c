@@ -95,13 +95,12 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
         pack_panel(plan, j * tile_columns, columns, k, inner, panels + (j - column_begin) * panel_floats);
       }
       for (int64_t i = row_begin; i < row_end; ++i) {
-        const int64_t row = pf_piece_begin(p->rows, i, plan->row_tiles);
-        const int64_t rows = pf_piece_begin(p->rows, i + 1, plan->row_tiles) - row;
+        const pf_piece rows = pf_piece_of(p->rows, i, plan->row_tiles);
         for (int64_t j = column_begin; j < column_end; ++j) {
           const int64_t columns = pf_minimum_of(tile_columns, p->columns - j * tile_columns);
           const int64_t index = (i - row_begin) * plan->most_columns + j - column_begin;
-          run_tile(plan, row, rows, j * tile_columns, columns, k, inner, panels + (j - column_begin) * panel_floats,
-                   tiles + index * tile_floats);
+          run_tile(plan, rows.first, rows.count, j * tile_columns, columns, k, inner,
+                   panels + (j - column_begin) * panel_floats, tiles + index * tile_floats);
         }
       }
       k += inner;
@@ -116,10 +115,9 @@ static void pack_range(void *argument, int64_t begin, int64_t end, int32_t part)
   const pf_matrix_product *p = &plan->product;
   const int64_t stride = p->transpose_a ? 1 : p->stride_a;
   for (int64_t i = begin; i < end; ++i) {
-    const int64_t row = pf_piece_begin(p->rows, i, plan->row_tiles);
-    const int64_t rows = pf_piece_begin(p->rows, i + 1, plan->row_tiles) - row;
-    plan->kernels->pack_rows(p->inner, rows, plan->a + row * stride, stride, plan->a_offsets,
-                             plan->packed_a + row * p->inner, rows);
+    const pf_piece rows = pf_piece_of(p->rows, i, plan->row_tiles);
+    plan->kernels->pack_rows(p->inner, rows.count, plan->a + rows.first * stride, stride, plan->a_offsets,
+                             plan->packed_a + rows.first * p->inner, rows.count);
   }
 }
 
