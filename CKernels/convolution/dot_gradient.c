@@ -66,15 +66,13 @@ static void fill_gradient_row(const pf_dot_plan *plan, const pf_block *block, co
 /// What one thread holds.
 typedef struct scratch {
   float *frame, *rows;
-  pf_block filled;  // the block whose zeros are in the frame
-  int64_t filled_channels;
+  pf_frame_content content;  // of the frame
 } scratch;
 
 /// Has one image's rows of a plane that a block reads come closer.
 static void fetch_rows(const float *plane, int64_t row, int64_t rows, int64_t height, int64_t width) {
-  enum { line = 16 };  // floats of a cache line
   const int64_t end = pf_minimum_of(row + rows, height) * width;
-  for (int64_t i = pf_maximum_of(row, 0) * width; i < end; i += line) __builtin_prefetch(plane + i, 0, 2);
+  for (int64_t i = pf_maximum_of(row, 0) * width; i < end; i += pf_line_floats) __builtin_prefetch(plane + i, 0, 2);
 }
 
 /// The same for the planes of a group's input and output gradient, part `part` of `parts`.
@@ -137,26 +135,6 @@ static void multiply_shifted(const run_state *state, const pf_block *block, int6
   }
 }
 
-static bool same_extents(const pf_block *a, const pf_block *b) {
-  return a->images == b->images && a->row == b->row && a->rows == b->rows && a->column == b->column &&
-         a->columns == b->columns;
-}
-
-/// Copies input channels `channel` and following of a group into the frame.
-static void fill_frame(const run_state *state, const pf_block *block, int64_t group, int64_t channel,
-                       int64_t channels, scratch *s) {
-  const pf_dot_plan *plan = state->plan;
-  const pf_convolution_shape *shape = &plan->shape;
-  const bool zeroed = channels <= s->filled_channels && same_extents(block, &s->filled);
-  const float *input = state->input + (group * shape->group_input_channels + channel) * shape->input_plane;
-  pf_frame_fill(&plan->frame, plan->kernels, block, channels, input, plan->problem.input_channels * shape->input_plane,
-                zeroed, s->frame);
-  if (!zeroed) {
-    s->filled = *block;
-    s->filled_channels = channels;
-  }
-}
-
 /// Whether anything of a filter is trainable.
 static bool computes(const run_state *state, int64_t filter) {
   if (state->mask == NULL) return true;
@@ -173,7 +151,7 @@ static void run_block(const run_state *state, const pf_block *block, const pf_bl
   const int64_t taps = plan->frame.y.taps * plan->frame.x.taps, group_filters = shape->group_output_channels;
   for (int64_t channel = 0; channel < shape->group_input_channels; channel += plan->channels) {
     const int64_t channels = pf_minimum_of(plan->channels, shape->group_input_channels - channel);
-    bool filled = false;
+    const float *input = state->input + (group * shape->group_input_channels + channel) * shape->input_plane;
     const int64_t tile_end = pf_piece_begin(plan->row_tiles, row_part + 1, plan->row_parts);
     for (int64_t t = pf_piece_begin(plan->row_tiles, row_part, plan->row_parts); t < tile_end; ++t) {
       int64_t begin = group * group_filters + pf_piece_begin(group_filters, t, plan->row_tiles);
@@ -186,8 +164,8 @@ static void run_block(const run_state *state, const pf_block *block, const pf_bl
         fill_gradient_row(plan, block, state->output_gradient, begin + r, s->rows + r * plan->row_stride);
       }
       if (count == 0) continue;
-      if (!filled) fill_frame(state, block, group, channel, channels, s);
-      filled = true;
+      pf_frame_refill(&plan->frame, plan->kernels, block, channels, input,
+                      plan->problem.input_channels * shape->input_plane, &s->content, s->frame);
       float *result = sums + begin * plan->inner + channel * taps;
       if (plan->shifts > 0) {
         multiply_shifted(state, block, count, channels, s, result, accumulate);
