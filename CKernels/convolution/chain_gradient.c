@@ -462,13 +462,6 @@ static void finish_range(void *argument, int64_t begin, int64_t end, int32_t par
 
 // MARK: Memory and lists
 
-/// A block of a workspace, or NULL without one; `used` grows by its size.
-static void *reserve(char *memory, int64_t *used, int64_t count, size_t size) {
-  void *block = memory == NULL ? NULL : memory + *used;
-  *used += pf_aligned_bytes(count * (int64_t)size);
-  return block;
-}
-
 /// Completes a layout, and a state whose workspace is `memory`, or NULL; returns the workspace's bytes, which grow with
 /// `trainable`.
 static int64_t prepare(const pf_settings *settings, const pf_gradient_plan *plan, int64_t trainable, layout *l,
@@ -489,17 +482,17 @@ static int64_t prepare(const pf_settings *settings, const pf_gradient_plan *plan
   const int64_t elements = plan->shape.group_input_channels * plan->shape.taps;
   int64_t used = 0;
   *state = (run_state){.plan = plan, .layout = l, .trainable = trainable};
-  state->scratch = reserve(memory, &used, settings->threads, (size_t)l->scratch_bytes);
-  state->zeros = reserve(memory, &used, l->stage_floats, sizeof(float));
-  state->offsets = reserve(memory, &used, channels * plan->taps, sizeof(int64_t));
-  state->starts = reserve(memory, &used, p->output_channels, sizeof(int64_t));
-  state->counts = reserve(memory, &used, p->output_channels, sizeof(int32_t));
-  state->list = reserve(memory, &used, trainable, sizeof(int32_t));
-  state->active = reserve(memory, &used, p->input_channels, 1);
+  state->scratch = pf_reserve(memory, &used, settings->threads, (size_t)l->scratch_bytes);
+  state->zeros = pf_reserve(memory, &used, l->stage_floats, sizeof(float));
+  state->offsets = pf_reserve(memory, &used, channels * plan->taps, sizeof(int64_t));
+  state->starts = pf_reserve(memory, &used, p->output_channels, sizeof(int64_t));
+  state->counts = pf_reserve(memory, &used, p->output_channels, sizeof(int32_t));
+  state->list = pf_reserve(memory, &used, trainable, sizeof(int32_t));
+  state->active = pf_reserve(memory, &used, p->input_channels, 1);
   const pf_filter_window window = pf_gradient_window(plan);
-  state->bytes = reserve(memory, &used, l->finish_parts, (size_t)pf_scan_bytes(&window));
-  state->rows = reserve(memory, &used, l->finish_parts * elements, sizeof(float));
-  state->totals = reserve(memory, &used, plan->slices * trainable, sizeof(float));
+  state->bytes = pf_reserve(memory, &used, l->finish_parts, (size_t)pf_scan_bytes(&window));
+  state->rows = pf_reserve(memory, &used, l->finish_parts * elements, sizeof(float));
+  state->totals = pf_reserve(memory, &used, plan->slices * trainable, sizeof(float));
   return used;
 }
 

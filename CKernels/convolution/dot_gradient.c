@@ -95,18 +95,29 @@ static void fetch_planes(const run_state *state, const pf_block *block, int64_t 
   }
 }
 
+/// result[r * result_stride + j] = (or +=) sums[r * columns + j].
+static void put_sums(int64_t rows, int64_t columns, const float *sums, float *result, int64_t result_stride,
+                     bool accumulate) {
+  for (int64_t r = 0; r < rows; ++r, result += result_stride) {
+    for (int64_t j = 0; j < columns; ++j, ++sums) result[j] = accumulate ? result[j] + *sums : *sums;
+  }
+}
+
 /// The dot products of `count` filters with elements `first` up to `last`, whose offsets begin with the first's.
 static void multiply(const run_state *state, const pf_block *block, const pf_block *following, int64_t group,
                      int64_t count, int64_t first, int64_t last, const scratch *s, float *result, bool accumulate) {
   const pf_dot_plan *plan = state->plan;
   const int64_t vectors = pf_ceiling_divide(pf_frame_span(&plan->frame, block), plan->kernels->lanes);
   const int64_t elements = last - first, column_tiles = pf_ceiling_divide(elements, plan->kernels->dot_columns);
+  int64_t rows[pf_most_dot_rows];
+  for (int64_t r = 0; r < count; ++r) rows[r] = r * plan->row_stride;
   for (int64_t i = 0; i < column_tiles; ++i) {
     const int64_t k = pf_piece_begin(elements, i, column_tiles);
     const int64_t columns = pf_piece_begin(elements, i + 1, column_tiles) - k;
     if (following != NULL) fetch_planes(state, following, group, i, column_tiles);
-    plan->kernels->dot[count][columns](vectors, s->rows, plan->row_stride, s->frame, state->offsets + k, result + k,
-                                       plan->inner, accumulate);
+    float sums[pf_most_dot_sums];
+    plan->kernels->dot[count][columns](vectors, s->rows, rows, s->frame, state->offsets + k, sums);
+    put_sums(count, columns, sums, result + k, plan->inner, accumulate);
   }
 }
 
@@ -118,6 +129,8 @@ static void multiply_shifted(const run_state *state, const pf_block *block, int6
   const int64_t taps_y = plan->frame.y.taps, taps_x = plan->frame.x.taps, period = plan->frame.y_taps.phases;
   const int64_t span = pf_frame_span(&plan->frame, block);
   const int64_t column_tiles = pf_ceiling_divide(taps_x, kernels->dot_columns);
+  int64_t moves[pf_most_dot_rows];
+  for (int64_t r = 0; r < kernels->dot_rows; ++r) moves[r] = -r * plan->shift;
   for (int64_t r = 0; r < count; ++r) {
     const float *row = s->rows + r * plan->row_stride + plan->lead;
     for (int64_t i = 0; i < channels * taps_y; ++i) {
@@ -128,8 +141,9 @@ static void multiply_shifted(const run_state *state, const pf_block *block, int6
       for (int64_t t = 0; t < column_tiles; ++t) {
         const int64_t j = pf_piece_begin(taps_x, t, column_tiles);
         const int64_t columns = pf_piece_begin(taps_x, t + 1, column_tiles) - j, k = i * taps_x + j;
-        kernels->dot[rows][columns](vectors, row, -plan->shift, s->frame, state->offsets + k,
-                                    result + r * plan->inner + k, period * taps_x, accumulate);
+        float sums[pf_most_dot_sums];
+        kernels->dot[rows][columns](vectors, row, moves, s->frame, state->offsets + k, sums);
+        put_sums(rows, columns, sums, result + r * plan->inner + k, period * taps_x, accumulate);
       }
     }
   }

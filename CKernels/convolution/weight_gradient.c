@@ -19,6 +19,7 @@
 #include "convolution/dot_gradient.h"
 #include "convolution/gradient_mask.h"
 #include "convolution/passes.h"
+#include "convolution/plane_gradient.h"
 #include "convolution/plan.h"
 #include "convolution/weight_gradient_plan.h"
 #include "convolution/winograd.h"
@@ -26,6 +27,9 @@
 pf_status pf_weight_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
                                        const pf_convolution_shape *shape, int64_t *bytes) {
   if (pf_dot_gradient_applies(shape)) return pf_dot_gradient_workspace(settings, problem, shape, bytes);
+  if (pf_plane_gradient_applies(settings, problem, shape)) {
+    return pf_plane_gradient_workspace(settings, problem, shape, bytes);
+  }
   pf_gradient_plan plan;
   PF_TRY(pf_gradient_prepare(settings, problem, shape, &plan));
   *bytes = plan.workspace_bytes + plan.lists_bytes;
@@ -476,6 +480,11 @@ static pf_status run_pass(const pf_context *context, const pf_settings *settings
   if (pf_dot_gradient_applies(shape)) {
     return pf_dot_gradient(settings, problem, shape, input, output_gradient, bytes, plane_sums, writing,
                            weight_gradient);
+  }
+  if (problem->batch > 0 && pf_plane_gradient_applies(settings, problem, shape)) {
+    if (plane_sums != NULL) plane_sums->complete = true;
+    return pf_plane_gradient(settings, problem, shape, input, output_gradient, mask, plane_sums, writing,
+                             weight_gradient);
   }
   pf_gradient_plan plan;
   PF_TRY(pf_gradient_prepare(settings, problem, shape, &plan));

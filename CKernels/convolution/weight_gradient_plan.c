@@ -12,12 +12,6 @@ enum {
   copied_slice_budget = 5 << 18,  // where the input is copied: fewer slices have threads copy the same
 };
 
-static int64_t power_of_two_up_to(int64_t most) {
-  int64_t power = 1;
-  while (2 * power <= most) power *= 2;
-  return power;
-}
-
 static pf_axis axis_of(int64_t source, int64_t points, int64_t step, int64_t taps, int64_t padding, int64_t tap_step) {
   return (pf_axis){
       .source = source,
@@ -115,7 +109,7 @@ static void share_out(const pf_settings *settings, pf_gradient_plan *plan) {
   const int64_t budget = plan->in_place ? slice_budget : copied_slice_budget;
   const int64_t affordable = pf_maximum_of(1, budget / pf_maximum_of(plan->sum_floats, 1));
   if (plan->inner > 0 && plan->blocks > 0) {
-    const int64_t slices = power_of_two_up_to(pf_minimum_of(plan->blocks, pf_minimum_of(most_slices, affordable)));
+    const int64_t slices = pf_power_of_two_up_to(pf_minimum_of(plan->blocks, pf_minimum_of(most_slices, affordable)));
     plan->slice_blocks = pf_ceiling_divide(plan->blocks, slices);
     plan->slices = pf_ceiling_divide(plan->blocks, plan->slice_blocks);
   }

@@ -27,6 +27,8 @@ enum {
   pf_most_tile_vectors = 3,
   pf_most_dot_rows = 4,
   pf_most_dot_columns = 6,
+  pf_most_dot_sums = 32,
+  pf_dot_pairs = 8,
   pf_most_outer_widths = 4,
   pf_most_outer_lanes = 32,
   pf_most_lanes = 16,
@@ -63,11 +65,11 @@ typedef void (*pf_filter_tile_kernel)(int64_t inner, int64_t chain, const float 
                                       int64_t row_stride, pf_tile_mode mode, pf_activation activation);
 
 /// A register tile of dot products of whole vectors: for each of the kernel's rows r and columns j,
-///   sum[r][j] = sum over i in 0 ..< vectors * lanes of a[r * a_stride + i] * b[offsets[j] + i]
-/// lane by lane, then by halves across lanes: an order that doesn't depend on the tile or the place in it.
-/// result[r * result_stride + j] = sum, or += with `accumulate`.
-typedef void (*pf_dot_kernel)(int64_t vectors, const float *a, int64_t a_stride, const float *b,
-                              const int64_t *offsets, float *result, int64_t result_stride, bool accumulate);
+///   sums[r * columns + j] = sum over i in 0 ..< vectors * lanes of a[a_offsets[r] + i] * b[b_offsets[j] + i]
+/// lane by lane, then by halves across lanes: an order that doesn't depend on the tile or the place in it. `sums` has
+/// room for pf_most_dot_sums.
+typedef void (*pf_dot_kernel)(int64_t vectors, const float *a, const int64_t *a_offsets, const float *b,
+                              const int64_t *b_offsets, float *sums);
 
 /// `length` points of a grid, from one on.
 typedef struct pf_point_run {
@@ -148,6 +150,12 @@ typedef struct pf_kernels {
   pf_filter_tile_kernel filter_tile[2][pf_most_tile_vectors + 1][pf_most_tile_rows + 1];
   int32_t dot_rows, dot_columns;                // of the largest dot kernel
   pf_dot_kernel dot[pf_most_dot_rows + 1][pf_most_dot_columns + 1];  // by rows and columns, from 1
+
+  /// The lanes' sums of pf_dot_pairs dot products, in a dot kernel's order: lane l of vector k of `sums` =, or with
+  /// `accumulate` +=, the sum over i of a[a_offsets[k] + i * lanes + l] * b[b_offsets[k] + i * lanes + l].
+  void (*dot_pairs)(int64_t vectors, const float *a, const int64_t *a_offsets, const float *b,
+                    const int64_t *b_offsets, float *sums, bool accumulate);
+
   int32_t outer_widths;                                              // how many numbers of lanes there are
   int32_t outer_lanes[pf_most_outer_widths];                         // ascending multiples of the first
   pf_outer_kernel outer[pf_most_outer_widths][pf_most_tile_rows + 1];  // by width and rows, from 1 to tile_rows

@@ -55,6 +55,12 @@ static inline int64_t pf_shorter_pieces(int64_t extent, int64_t length) {
   return length > 1 ? pf_ceiling_divide(extent, length - 1) : extent + 1;
 }
 
+static inline int64_t pf_power_of_two_up_to(int64_t most) {
+  int64_t power = 1;
+  while (2 * power <= most) power *= 2;
+  return power;
+}
+
 static inline int64_t pf_greatest_common_divisor(int64_t a, int64_t b) {
   return b == 0 ? a : pf_greatest_common_divisor(b, a % b);
 }
@@ -117,6 +123,14 @@ enum { pf_line_floats = 16 };  // of a cache line
 
 /// Rounds a size in bytes up so that what follows is 64-byte aligned.
 static inline int64_t pf_aligned_bytes(int64_t bytes) { return pf_round_up(bytes, 64); }
+
+/// A block of `count` items of `size` bytes in a workspace that begins at `memory`, or NULL where that is NULL; `*used`
+/// grows by it.
+static inline void *pf_reserve(char *memory, int64_t *used, int64_t count, size_t size) {
+  void *block = memory == NULL ? NULL : memory + *used;
+  *used += pf_aligned_bytes(count * (int64_t)size);
+  return block;
+}
 
 /// Bytes from one part's scratch memory to the next one's, where each needs `bytes`. A gap lies between them: on some
 /// machines, cores that write within some 64 KB of each other slow each other down, though they share no cache line: on

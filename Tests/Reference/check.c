@@ -65,7 +65,7 @@ int64_t ref_exact_limit(int64_t terms) {
 void ref_draw_mask(ref_random *random, ref_scatter scatter, uint8_t *mask, int64_t count) {
   static const uint8_t trainable[] = {1, 1, 1, 2, 128, 255};
   bool mostly = scatter == ref_scatter_none || scatter == ref_scatter_one;
-  int64_t rarity = scatter == ref_scatter_few ? ref_random_between(random, 12, 50) : 2;
+  int64_t rarity = scatter == ref_scatter_few ? ref_random_between(random, 4, 50) : 2;
   for (int64_t i = 0; i < count; i++) {
     bool on = scatter == ref_scatter_some || scatter == ref_scatter_few ? ref_random_once_in(random, rarity) : mostly;
     mask[i] = on ? trainable[ref_random_between(random, 0, 5)] : 0;

@@ -213,6 +213,11 @@ static void draw_weight_mask(task *t) {
   switch (kind) {
     case ref_feature_mask_scattered:
       ref_draw_mask(random, few ? ref_scatter_few : ref_scatter_some, mask, t->weight_count);
+      if (ref_random_once_in(random, 4)) {
+        // Some neighbouring filters are trainable as a whole.
+        int64_t first = ref_random_between(random, 0, filters - 1), last = ref_random_between(random, first, filters);
+        memset(mask + first * channels * taps, 1, (size_t)((last - first) * channels * taps));
+      }
       return;
     case ref_feature_mask_all: ref_draw_mask(random, ref_scatter_all, mask, t->weight_count); return;
     case ref_feature_mask_none: ref_draw_mask(random, ref_scatter_none, mask, t->weight_count); return;

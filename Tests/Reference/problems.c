@@ -106,6 +106,28 @@ static void draw_deep_pointwise(ref_random *r, ref_convolution *p) {
   set_image(p, between(r, 1, 9), between(r, 1, 9));
 }
 
+/// Several times as many filters as channels on planes that mostly are whole vectors, of one block or several, and more
+/// blocks than are summed separately.
+static void draw_expanding_pointwise(ref_random *r, ref_convolution *p) {
+  int64_t channels = between(r, 24, 60), groups = ref_random_once_in(r, 4) ? 2 : 1;
+  set_channels(p, groups, channels, 3 * channels + between(r, 0, 20));
+  p->batch = between(r, 1, 3);
+  set_image(p, 4 * between(r, 5, 9), 2 * between(r, 12, 20));
+  if (ref_random_once_in(r, 3)) {
+    set_channels(p, 1, 24, 72);
+    set_image(p, 16, 32);
+    p->batch = between(r, 17, 40);
+  }
+}
+
+/// The same with more channels than are read at a time.
+static void draw_deep_expanding_pointwise(ref_random *r, ref_convolution *p) {
+  int64_t channels = between(r, 257, 270);
+  set_channels(p, 1, channels, 3 * channels);
+  p->batch = 1;
+  set_image(p, 16, between(r, 32, 33));
+}
+
 /// The strided 1x1 weight gradient with few channels went wrong in a widely used library.
 static void draw_strided_pointwise(ref_random *r, ref_convolution *p) {
   set_channels(p, 1, between(r, 1, 17), between(r, 1, 17));
@@ -462,7 +484,7 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_far_dilated, 2500000}, {draw_far_dilated, 15000000}, {draw_far_dilated, 15000000},
       {draw_small_3x3, 1500000}, {draw_wide_five_taps, 1500000}, {draw_wide_five_taps, 6000000},
       {draw_wide_five_taps, 6000000}, {draw_wide_one_dimensional, 4000000}, {draw_pointwise, 0}, {draw_pointwise, 0},
-      {draw_deep_pointwise, 6000000}, {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0},
+      {draw_deep_pointwise, 6000000}, {draw_expanding_pointwise, 20000000}, {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0},
       {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000}, {draw_same_depthwise, 1500000},
       {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0}, {draw_one_column, 0},
       {draw_one_column, 0}, {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000},
@@ -472,7 +494,7 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_wide_strided, 12000000}, {draw_dilated, 0}, {draw_deep, 0},
       {draw_many_pixels, 0}, {draw_many_filters_and_pixels, 25000000}, {draw_many_filters_and_pixels, 25000000}};
   static const family empty_batch = {draw_empty_batch, 0}, many_tiles = {draw_many_tiles, 30000000},
-                      large = {draw_large, 30000000};
+                      large = {draw_large, 30000000}, deep = {draw_deep_expanding_pointwise, 120000000};
   ref_random random = ref_random_for(seed, index, 0);
   // Half of the problems are small, so that there can be many; a few are large enough for several blocks and threads.
   static const int64_t work[] = {30000, 30000, 30000, 30000, 30000, 30000, 30000, 30000,
@@ -480,6 +502,7 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
   const family family = ref_random_once_in(&random, 64)    ? empty_batch
                         : ref_random_once_in(&random, 128) ? many_tiles
                         : ref_random_once_in(&random, 128) ? large
+                        : ref_random_once_in(&random, 512) ? deep
                                                            : PICK(&random, families);
   int64_t most_work = PICK(&random, work);
   if (most_work < family.least_work) most_work = family.least_work;
