@@ -153,17 +153,25 @@ void pf_column_tiles_pack(const pf_correlation_plan *plan, const pf_column_tiles
   }
 }
 
+/// Lays a thread's memory out, from `memory` on, or NULL; stores where `panels` of them end.
+static pf_tile_scratch lay_out(const pf_correlation_plan *plan, char *memory, int64_t panels, int64_t *bytes) {
+  pf_tile_scratch s = {0};
+  *bytes = 0;
+  s.columns.tiles = pf_reserve(memory, bytes, plan->most_column_tiles + 1, sizeof(pf_column_tile));
+  s.columns.segments = pf_reserve(memory, bytes, plan->most_segments, sizeof(pf_segment));
+  s.frame = pf_reserve(memory, bytes, pf_correlation_frame_floats(plan), sizeof(float));
+  s.sums = pf_reserve(memory, bytes, plan->sums_floats, sizeof(float));
+  s.columns.panels = pf_reserve(memory, bytes, panels * plan->panel_floats, sizeof(float));
+  return s;
+}
+
 int64_t pf_tile_scratch_bytes(const pf_correlation_plan *plan, int64_t panels) {
-  const int64_t floats = pf_correlation_frame_floats(plan) + plan->sums_floats + panels * plan->panel_floats;
-  return pf_part_bytes(floats * (int64_t)sizeof(float) + plan->most_segments * (int64_t)sizeof(pf_segment) +
-                       (plan->most_column_tiles + 1) * (int64_t)sizeof(pf_column_tile));
+  int64_t bytes;
+  lay_out(plan, NULL, panels, &bytes);
+  return pf_part_bytes(bytes);
 }
 
 pf_tile_scratch pf_tile_scratch_of(const pf_correlation_plan *plan, char *memory) {
-  pf_tile_scratch s = {.frame = (float *)memory};
-  s.sums = s.frame + pf_correlation_frame_floats(plan);
-  s.columns.panels = s.sums + plan->sums_floats;
-  s.columns.segments = (pf_segment *)(memory + plan->scratch_bytes) - plan->most_segments;
-  s.columns.tiles = (pf_column_tile *)s.columns.segments - (plan->most_column_tiles + 1);
-  return s;
+  int64_t bytes;
+  return lay_out(plan, memory, 0, &bytes);
 }

@@ -13,7 +13,6 @@
 #include <string.h>
 
 enum {
-  cache_line = 16,           // floats
   page = 4096 / sizeof(float),
   block_points = 800,        // at most: a tile's rows then stay in the first-level cache
   least_plane = 512,         // points: shorter rows don't pay for a tile's start
@@ -134,7 +133,7 @@ static int64_t place(const pf_settings *settings, const layout *l, bool listed, 
   state->pair_gradients = pf_reserve(memory, &used, pairs + pf_dot_pairs, sizeof(int64_t));
   state->scratch = pf_reserve(memory, &used, settings->threads, (size_t)l->scratch_bytes);
   state->pair_sums = weights;
-  state->slice_floats = pf_round_up(weights + pairs, cache_line);
+  state->slice_floats = pf_round_up(weights + pairs, pf_line_floats);
   state->sums = pf_reserve(memory, &used, l->slices * state->slice_floats, sizeof(float));
   return used;
 }
@@ -256,14 +255,14 @@ typedef struct rows {
 /// Has part `part` of `parts` of them come closer.
 static void fetch(const layout *l, const rows *rows, int64_t part, int64_t parts) {
   if (rows->points == 0) return;
-  const int64_t lines = pf_ceiling_divide(rows->points, cache_line), all = (rows->last - rows->first) * lines;
-  const int64_t begin = pf_piece_begin(all, part, parts);
-  int64_t row = rows->first + begin / lines, line = begin % lines;
-  for (int64_t left = pf_piece_begin(all, part + 1, parts) - begin; left > 0; ++row, line = 0) {
+  const int64_t lines = pf_ceiling_divide(rows->points, pf_line_floats), all = (rows->last - rows->first) * lines;
+  const pf_piece piece = pf_piece_of(all, part, parts);
+  int64_t row = rows->first + piece.first / lines, line = piece.first % lines;
+  for (int64_t left = piece.count; left > 0; ++row, line = 0) {
     const int64_t end = pf_minimum_of(lines, line + left);
     left -= end - line;
     const float *from = rows->planes + (rows->list == NULL ? row : rows->list[row]) * l->plane;
-    for (; line < end; ++line) __builtin_prefetch(from + line * cache_line, 0, 2);
+    for (; line < end; ++line) __builtin_prefetch(from + line * pf_line_floats, 0, 2);
   }
 }
 
@@ -289,7 +288,7 @@ static rows rows_of_channels(const layout *l, const block *b, const tile *tile, 
 static void fetch_columns(const float *planes, const int64_t *columns, int64_t points) {
   for (int64_t k = 0; k < pf_dot_pairs; ++k) {
     if (k > 0 && columns[k] == columns[k - 1]) continue;
-    for (int64_t i = 0; i < points; i += cache_line) __builtin_prefetch(planes + columns[k] + i, 0, 2);
+    for (int64_t i = 0; i < points; i += pf_line_floats) __builtin_prefetch(planes + columns[k] + i, 0, 2);
   }
 }
 
@@ -332,8 +331,8 @@ static void run_tile(const layout *l, const block *b, const tile *tile, int64_t 
   for (int64_t j = 0; j < column_count; ++j) columns[j] = tile->filters[j] * l->plane;
   const int64_t row_tiles = pf_ceiling_divide(last - first, l->kernels->dot_rows);
   for (int64_t i = 0; i < row_tiles; ++i) {
-    const int64_t k = first + pf_piece_begin(last - first, i, row_tiles);
-    const int64_t row_count = first + pf_piece_begin(last - first, i + 1, row_tiles) - k;
+    const pf_piece piece = pf_piece_of(last - first, i, row_tiles);
+    const int64_t k = first + piece.first, row_count = piece.count;
     int64_t rows[pf_most_dot_rows];
     for (int64_t r = 0; r < row_count; ++r) {
       rows[r] = (tile->channels == NULL ? k + r : tile->channels[k + r]) * l->plane;
@@ -388,9 +387,8 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
     const int64_t tile_part = item % l->tile_parts, group = item / l->tile_parts % l->problem.groups;
     const int64_t slice = item / l->tile_parts / l->problem.groups, first_block = slice * l->slice_blocks;
     const int64_t end_block = pf_minimum_of(first_block + l->slice_blocks, l->blocks);
-    const int64_t tiles = state->tile_counts[group];
-    const tile *first = state->tiles + group * l->tiles + pf_piece_begin(tiles, tile_part, l->tile_parts);
-    const tile *last = state->tiles + group * l->tiles + pf_piece_begin(tiles, tile_part + 1, l->tile_parts);
+    const pf_piece tiles = pf_piece_of(state->tile_counts[group], tile_part, l->tile_parts);
+    const tile *first = state->tiles + group * l->tiles + tiles.first, *last = first + tiles.count;
     for (int64_t i = first_block; i < end_block && first < last; ++i) {
       if (tile_part == 0 && i % l->plane_blocks == 0) {
         pf_plane_sums_take(state->plane_sums, i / l->plane_blocks, 1, group * l->filters, l->filters);
