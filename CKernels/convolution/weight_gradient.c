@@ -10,7 +10,8 @@
 // The blocks are shared out to slices; each slice adds up its blocks' sums in order, and the slices are summed in order
 // at the end. Blocks and slices follow from the shape and the vector length alone, so an element's bits depend on
 // nothing else: not on threads, not on which other elements are computed. Of a masked gradient only what
-// gradient_mask.h lists is computed.
+// gradient_mask.h lists is computed. Groups of few filters run as dot_gradient.h says, and 1x1 kernels of several times
+// as many filters as channels as plane_gradient.h says.
 
 #include <string.h>
 
