@@ -11,7 +11,7 @@ extension KernelTests {
 
         @Test("Random integer problems equal the reference on every instruction set")
         func integers() {
-            let problems: Int64 = 2400
+            let problems: Int64 = 2600
             var report = run(
                 ref_check_convolutions, named: "convolutions", problems: problems, seed: 2026, data: ref_data_integers)
             expectPassed(report)
@@ -40,7 +40,7 @@ extension KernelTests {
         /// don't depend on the thread count either.
         @Test("Fast numerics keep each algorithm's error bound, and their bits at 1, 2 and 3 threads")
         func fastNumerics() {
-            let problems: Int64 = 500
+            let problems: Int64 = 700
             var report = run(
                 ref_check_convolutions, named: "convolutions", problems: problems, seed: 31, data: ref_data_fractions,
                 numerics: pf_fast)
