@@ -12,7 +12,7 @@ struct MaskCommand: ParsableCommand {
     @Option(help: "Images.") var batch = 8
     @Option(help: "Threads; 0 for as many as there are.") var threads: Int32 = 0
     @Option(help: "Only fast or exact. (default: both)") var numerics: NumericsName?
-    @Option(help: "Alternations of dense and masked.") var rounds = 31
+    @Option(help: "Alternations of dense and masked.") var rounds = 101
     @Option(help: "Of the operands and of scattered masks.") var seed: UInt64 = 0
     @OptionGroup var output: OutputOptions
 
