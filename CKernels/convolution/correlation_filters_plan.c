@@ -6,7 +6,6 @@ enum {
   frame_budget = 128 << 10,  // floats of a block's frames: a good part of a second-level cache
   sums_budget = 256 << 10,   // floats of its sums: about a second-level cache, where they wait
   weight_budget = 64 << 10,  // floats of a group's weights that stay in the caches from block to block
-  page_floats = 1024,
 };
 
 /// The costs below count vectors handled in the time of one multiply-add.
@@ -182,7 +181,7 @@ pf_status pf_correlation_filters_prepare(const pf_settings *settings, int64_t th
   plan->frame.x = dense_axis(&p->x);
   // Planes of whole pages would compete for the same sets of a cache.
   plan->in_place =
-      is_inside(&plan->frame.y) && is_inside(&plan->frame.x) && pf_source_plane(p) % page_floats != 0;
+      is_inside(&plan->frame.y) && is_inside(&plan->frame.x) && pf_source_plane(p) % pf_page_floats != 0;
   PF_TRY(pf_frame_analyse(&plan->frame, p->channels));
   plan->vectors = pf_ceiling_divide(p->outputs, plan->kernels->lanes);
   plan->tiles = pf_ceiling_divide(plan->vectors, pf_filter_tile_vectors(plan));

@@ -157,7 +157,7 @@ static bool computes(const run_state *state, int64_t filter) {
   return mask[0] != 0 || memcmp(mask, mask + 1, (size_t)elements - 1) != 0;
 }
 
-/// All dot products of one block: a group's part `row_part` of the filters' tiles. 
+/// All dot products of one block: a group's part `row_part` of the filters' tiles.
 static void run_block(const run_state *state, const pf_block *block, const pf_block *following, int64_t group,
                       int64_t row_part, float *sums, bool accumulate, scratch *s) {
   const pf_dot_plan *plan = state->plan;

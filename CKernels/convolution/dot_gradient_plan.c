@@ -81,8 +81,9 @@ pf_status pf_dot_prepare(const pf_settings *settings, const pf_convolution2d *pr
       pf_balanced(shape->group_input_channels, frame_budget / pf_maximum_of(frame->channel_stride, 1));
   const pf_block *most = &frame->most;
   const int64_t stored = pf_maximum_of(most->images * frame->image_pitch, most->rows * frame->pitch);
-  plan->row_stride = pf_round_up(stored + (plan->shifts > 0 ? 2 * plan->lead + plan->kernels->lanes : 0), 16);
-  if (plan->row_stride / 16 % 2 == 0) plan->row_stride += 16;
+  const int64_t around = plan->shifts > 0 ? 2 * plan->lead + plan->kernels->lanes : 0;
+  plan->row_stride = pf_round_up(stored + around, pf_line_floats);
+  if (plan->row_stride / pf_line_floats % 2 == 0) plan->row_stride += pf_line_floats;
 
   plan->row_tiles = pf_ceiling_divide(group_filters, plan->kernels->dot_rows);
   plan->row_parts = 1;

@@ -81,8 +81,8 @@ typedef struct pf_frame_content {
   const float *source;
 } pf_frame_content;
 
-/// pf_frame_fill of what isn't there yet, be it the zeros or all. One `source` always comes with the same number of
-/// channels.
+/// pf_frame_fill of what isn't there yet: nothing, the source's elements, or these and the zeros. One `source` always
+/// comes with the same number of channels.
 void pf_frame_refill(const pf_frame *frame, const pf_kernels *kernels, const pf_block *block, int64_t channels,
                      const float *source, int64_t source_image_stride, pf_frame_content *content, float *buffer);
 

@@ -2,8 +2,8 @@
 //
 // A frozen filter is in no tile. A frozen input channel or tap is in no list. Where few are frozen, the whole gradient
 // is computed and the mask decides what is stored. Where few scattered elements are trainable, these are computed by
-// themselves (chain_gradient.h). Each element's sum is the same in all of these. Planes that are read where they lie
-// have tiles of their own (plane_gradient.c).
+// themselves (chain_gradient.h). Each element's sum is the same in all of these. Dot products of planes have tiles
+// of their own (plane_gradient.c).
 
 #ifndef PF_GRADIENT_MASK_H
 #define PF_GRADIENT_MASK_H

@@ -13,16 +13,15 @@
 #include <string.h>
 
 enum {
-  page = 4096 / sizeof(float),
   block_points = 800,        // at most: a tile's rows then stay in the first-level cache
   least_plane = 512,         // points: shorter rows don't pay for a tile's start
   least_channels = 24,       // whose products hide the time that it takes to read the output gradient
   input_budget = 128 << 10,  // floats of the input that tiles of filters read again and again
-  wide = 3,                  // filters a channel from which on this is at least as fast as outer products
+  wide = 3,                  // filters for each channel: with fewer, outer products are as fast
   most_slices = 16,
   slice_budget = 1 << 19,    // floats of all slices' sums
-  few_pairs = 8,             // of a channel, for which it needn't stay in the first-level cache;
-  strip_budget = 8 << 10,    // floats of the input that do while more pairs run,
+  few_pairs = 8,             // of a channel: fewer run over whole blocks
+  strip_budget = 8 << 10,    // floats of the input that stay in the first-level cache while more of them run
   least_strip = 8,           // vectors of a plane
   most_pairs = 2048,         // that run together
 };
@@ -51,7 +50,6 @@ typedef struct layout {
   int64_t strip;              // vectors
   int64_t pairs;              // the most that there can be
   int32_t parts, finish_parts;
-  int64_t scratch_bytes;
 } layout;
 
 typedef struct run_state {
@@ -69,19 +67,21 @@ typedef struct run_state {
   int64_t pair_sums;     // where they begin in a slice's sums
   int64_t slice_floats;
   float *sums;           // by slice
-  char *scratch;         // by part
+  char *scratch;         // scratch_bytes a part
+  int64_t scratch_bytes;
 } run_state;
 
 static pf_filter_window window_of(const layout *l) {
   return (pf_filter_window){.channels = l->channels, .kernel_height = 1, .kernel_width = 1, .taps_y = 1, .taps_x = 1};
 }
 
+/// Planes a multiple of a page apart would compete for the same few sets of a cache.
 bool pf_plane_gradient_applies(const pf_settings *settings, const pf_convolution2d *p,
                                const pf_convolution_shape *shape) {
   const int64_t plane = shape->output_plane;
-  return shape->taps == 1 && p->stride_height == 1 && p->stride_width == 1 && p->padding_top == 0 &&
+  return p->batch > 0 && shape->taps == 1 && p->stride_height == 1 && p->stride_width == 1 && p->padding_top == 0 &&
          p->padding_left == 0 && shape->input_plane == plane && plane % settings->kernels->lanes == 0 &&
-         plane >= least_plane && plane % page != 0 && shape->group_input_channels >= least_channels &&
+         plane >= least_plane && plane % pf_page_floats != 0 && shape->group_input_channels >= least_channels &&
          shape->group_output_channels >= wide * shape->group_input_channels;
 }
 
@@ -114,12 +114,16 @@ static layout layout_of(const pf_settings *settings, const pf_convolution2d *pro
   const int64_t affordable_strip = strip_budget / (l.channels * kernels->lanes);
   l.strip = pf_balanced(l.block / kernels->lanes, pf_maximum_of(affordable_strip, least_strip));
   l.pairs = (int64_t)((double)shape->weight_count / pair_cost) + 1;
-  const pf_filter_window window = window_of(&l);
-  const int64_t lanes = pf_minimum_of(l.pairs + pf_dot_pairs, most_pairs) * (kernels->lanes + 1);
-  const int64_t totals = (kernels->dot_columns + 1) * l.channels;
-  l.scratch_bytes = pf_part_bytes(pf_maximum_of(pf_scan_bytes(&window),
-                                                pf_maximum_of(lanes, totals) * (int64_t)sizeof(float)));
   return l;
+}
+
+/// Bytes of a part's scratch memory: for a tile's sums, and with lists for pairs and for reading a mask.
+static int64_t scratch_bytes(const layout *l, bool listed) {
+  int64_t floats = (l->kernels->dot_columns + 1) * l->channels;
+  if (!listed) return pf_part_bytes(floats * (int64_t)sizeof(float));
+  const pf_filter_window window = window_of(l);
+  floats = pf_maximum_of(floats, pf_minimum_of(l->pairs + pf_dot_pairs, most_pairs) * (l->kernels->lanes + 1));
+  return pf_part_bytes(pf_maximum_of(pf_scan_bytes(&window), floats * (int64_t)sizeof(float)));
 }
 
 /// Lays out a state whose workspace is `memory`, or NULL; returns its bytes.
@@ -131,19 +135,19 @@ static int64_t place(const pf_settings *settings, const layout *l, bool listed, 
   state->lists = pf_reserve(memory, &used, listed ? weights : 0, sizeof(int32_t));
   state->pair_inputs = pf_reserve(memory, &used, pairs + pf_dot_pairs, sizeof(int64_t));
   state->pair_gradients = pf_reserve(memory, &used, pairs + pf_dot_pairs, sizeof(int64_t));
-  state->scratch = pf_reserve(memory, &used, settings->threads, (size_t)l->scratch_bytes);
+  state->scratch_bytes = scratch_bytes(l, listed);
+  state->scratch = pf_reserve(memory, &used, settings->threads, (size_t)state->scratch_bytes);
   state->pair_sums = weights;
   state->slice_floats = pf_round_up(weights + pairs, pf_line_floats);
   state->sums = pf_reserve(memory, &used, l->slices * state->slice_floats, sizeof(float));
   return used;
 }
 
-pf_status pf_plane_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
-                                      const pf_convolution_shape *shape, int64_t *bytes) {
+int64_t pf_plane_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
+                                    const pf_convolution_shape *shape) {
   const layout l = layout_of(settings, problem, shape);
   run_state state;
-  *bytes = place(settings, &l, true, NULL, &state);
-  return pf_ok;
+  return place(settings, &l, true, NULL, &state);
 }
 
 // MARK: Tiles
@@ -176,7 +180,7 @@ static void list_range(void *argument, int64_t begin, int64_t end, int32_t part)
   const run_state *state = argument;
   const layout *l = state->layout;
   const pf_filter_window window = window_of(l);
-  uint8_t *bytes = (uint8_t *)(state->scratch + part * l->scratch_bytes), *all = bytes + pf_scan_bytes(&window) / 2;
+  uint8_t *bytes = (uint8_t *)(state->scratch + part * state->scratch_bytes), *all = bytes + pf_scan_bytes(&window) / 2;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t group = item / l->tiles;
     if (item % l->tiles >= state->tile_counts[group]) continue;
@@ -266,7 +270,7 @@ static void fetch(const layout *l, const rows *rows, int64_t part, int64_t parts
   }
 }
 
-/// Those of the output gradient for a tile.
+/// Those of the output gradient for a tile's filters.
 static rows rows_of_filters(const layout *l, const block *b, const tile *tile) {
   return (rows){.planes = b->output_gradient,
                 .list = tile->filters,
@@ -274,7 +278,7 @@ static rows rows_of_filters(const layout *l, const block *b, const tile *tile) {
                 .points = b->vectors * l->kernels->lanes};
 }
 
-/// Those of the input for a step of a tile.s channels.
+/// Those of the input for a step of a tile's channels.
 static rows rows_of_channels(const layout *l, const block *b, const tile *tile, int64_t step) {
   const int64_t first = pf_minimum_of(tile->count, step);
   return (rows){.planes = b->input,
@@ -284,7 +288,7 @@ static rows rows_of_channels(const layout *l, const block *b, const tile *tile, 
                 .points = b->vectors * l->kernels->lanes};
 }
 
-/// The same for the output gradient of some pairs, which are in order.
+/// Has the output gradient's rows of some pairs come closer. They are in order.
 static void fetch_columns(const float *planes, const int64_t *columns, int64_t points) {
   for (int64_t k = 0; k < pf_dot_pairs; ++k) {
     if (k > 0 && columns[k] == columns[k - 1]) continue;
@@ -349,8 +353,12 @@ static void run_tile(const layout *l, const block *b, const tile *tile, int64_t 
 static void run_tiles(const run_state *state, const block *b, const block *following, const tile *first,
                       const tile *last) {
   const layout *l = state->layout;
-  for (int64_t step = 0; step < l->channels; step += l->channel_step) {
-    const bool more = step + l->channel_step < l->channels;
+  int64_t longest = 0;
+  for (const tile *tile = first; tile < last; ++tile) {
+    if (!tile->scattered) longest = pf_maximum_of(longest, tile->count);
+  }
+  for (int64_t step = 0; step < longest; step += l->channel_step) {
+    const bool more = step + l->channel_step < longest;
     const block *next = more ? b : following;
     ahead ahead = {.parts = last - first};
     if (next != NULL) ahead.channels = rows_of_channels(l, next, first, more ? step + l->channel_step : 0);
@@ -382,7 +390,7 @@ static block block_of(const run_state *state, int64_t slice, int64_t group, int6
 static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run_state *state = argument;
   const layout *l = state->layout;
-  float *lanes = (float *)(state->scratch + part * l->scratch_bytes);
+  float *lanes = (float *)(state->scratch + part * state->scratch_bytes);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t tile_part = item % l->tile_parts, group = item / l->tile_parts % l->problem.groups;
     const int64_t slice = item / l->tile_parts / l->problem.groups, first_block = slice * l->slice_blocks;
@@ -408,7 +416,7 @@ static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) 
 static void finish_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run_state *state = argument;
   const layout *l = state->layout;
-  float *row = (float *)(state->scratch + part * l->scratch_bytes), *totals = row + l->channels;
+  float *row = (float *)(state->scratch + part * state->scratch_bytes), *totals = row + l->channels;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t group = item / l->tiles;
     if (item % l->tiles >= state->tile_counts[group]) continue;

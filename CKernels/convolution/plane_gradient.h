@@ -1,4 +1,5 @@
-// The weight gradient of kernels of one tap whose planes are read where they lie.
+// The weight gradient of 1x1 kernels without stride and padding that have several times as many filters as channels, on
+// large planes: dot products of these, which are read where they lie.
 
 #ifndef PF_PLANE_GRADIENT_H
 #define PF_PLANE_GRADIENT_H
@@ -7,12 +8,12 @@
 #include "convolution/plane_sums.h"
 #include "convolution/problem.h"
 
-/// Whether a problem is one of those, and one that gains by it.
+/// Whether a problem is one of those.
 bool pf_plane_gradient_applies(const pf_settings *settings, const pf_convolution2d *problem,
                                const pf_convolution_shape *shape);
 
-pf_status pf_plane_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
-                                      const pf_convolution_shape *shape, int64_t *bytes);
+int64_t pf_plane_gradient_workspace(const pf_settings *settings, const pf_convolution2d *problem,
+                                    const pf_convolution_shape *shape);
 
 /// Arguments as pf_weight_gradient's; a mask leaves something, and not everything. Plane sums only without one.
 pf_status pf_plane_gradient(const pf_settings *settings, const pf_convolution2d *problem,

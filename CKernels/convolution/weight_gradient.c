@@ -10,8 +10,8 @@
 // The blocks are shared out to slices; each slice adds up its blocks' sums in order, and the slices are summed in order
 // at the end. Blocks and slices follow from the shape and the vector length alone, so an element's bits depend on
 // nothing else: not on threads, not on which other elements are computed. Of a masked gradient only what
-// gradient_mask.h lists is computed. Groups of few filters run as dot_gradient.h says, and 1x1 kernels of several times
-// as many filters as channels as plane_gradient.h says.
+// gradient_mask.h lists is computed. Groups of few filters run as dot_gradient.h says, and some 1x1 kernels as
+// plane_gradient.h says.
 
 #include <string.h>
 
@@ -29,7 +29,8 @@ pf_status pf_weight_gradient_workspace(const pf_settings *settings, const pf_con
                                        const pf_convolution_shape *shape, int64_t *bytes) {
   if (pf_dot_gradient_applies(shape)) return pf_dot_gradient_workspace(settings, problem, shape, bytes);
   if (pf_plane_gradient_applies(settings, problem, shape)) {
-    return pf_plane_gradient_workspace(settings, problem, shape, bytes);
+    *bytes = pf_plane_gradient_workspace(settings, problem, shape);
+    return pf_ok;
   }
   pf_gradient_plan plan;
   PF_TRY(pf_gradient_prepare(settings, problem, shape, &plan));
@@ -482,7 +483,7 @@ static pf_status run_pass(const pf_context *context, const pf_settings *settings
     return pf_dot_gradient(settings, problem, shape, input, output_gradient, bytes, plane_sums, writing,
                            weight_gradient);
   }
-  if (problem->batch > 0 && pf_plane_gradient_applies(settings, problem, shape)) {
+  if (pf_plane_gradient_applies(settings, problem, shape)) {
     if (plane_sums != NULL) plane_sums->complete = true;
     return pf_plane_gradient(settings, problem, shape, input, output_gradient, mask, plane_sums, writing,
                              weight_gradient);

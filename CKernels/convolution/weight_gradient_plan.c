@@ -143,12 +143,11 @@ pf_status pf_gradient_prepare(const pf_settings *settings, const pf_convolution2
       .step_y = problem->stride_height,
       .step_x = problem->stride_width,
   };
-  enum { page = 4096 / sizeof(float) };
   pf_frame *frame = &plan->frame;
   const int64_t group_channels = shape->group_input_channels, group_filters = shape->group_output_channels;
   set_axes(plan);
   // Planes a multiple of a page apart would compete for the same few sets of a cache.
-  plan->in_place = inside(&frame->y) && inside(&frame->x) && shape->input_plane % page != 0;
+  plan->in_place = inside(&frame->y) && inside(&frame->x) && shape->input_plane % pf_page_floats != 0;
   PF_TRY(pf_frame_analyse(frame, group_channels));
   shape_blocks(settings, plan);
   share_out(settings, plan);

@@ -1,9 +1,10 @@
 // Register tile of dot products along contiguous pixels: PF_DOT_ROWS x PF_DOT_COLUMNS accumulators, one vector each,
-// summed across lanes at the end.
+// summed across lanes at the end; and single products, whose lanes are summed elsewhere.
 
 PF_INLINE void dot(const int32_t rows, const int32_t columns, int64_t vectors, const float *a,
                    const int64_t *a_offsets, const float *b, const int64_t *b_offsets, float *sums) {
   enum { groups = (PF_DOT_ROWS * PF_DOT_COLUMNS + PF_LANES - 1) / PF_LANES };
+  _Static_assert(groups * PF_LANES <= pf_most_dot_sums, "a tile's sums");
   vector sum[groups * PF_LANES];
   PF_UNROLL for (int32_t i = 0; i < groups * PF_LANES; ++i) sum[i] = broadcast(0);
   const float *row[PF_DOT_ROWS], *column[PF_DOT_COLUMNS];

@@ -27,7 +27,7 @@ enum {
   pf_most_tile_vectors = 3,
   pf_most_dot_rows = 4,
   pf_most_dot_columns = 6,
-  pf_most_dot_sums = 32,
+  pf_most_dot_sums = 32,  // of a dot kernel, in whole vectors
   pf_dot_pairs = 8,
   pf_most_outer_widths = 4,
   pf_most_outer_lanes = 32,

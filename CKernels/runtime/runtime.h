@@ -119,7 +119,7 @@ static inline pf_piece pf_piece_of(int64_t count, int64_t part, int64_t parts) {
 
 // MARK: Workspace
 
-enum { pf_line_floats = 16 };  // of a cache line
+enum { pf_line_floats = 16, pf_page_floats = 1024 };  // of a cache line, and of a page
 
 /// Rounds a size in bytes up so that what follows is 64-byte aligned.
 static inline int64_t pf_aligned_bytes(int64_t bytes) { return pf_round_up(bytes, 64); }

@@ -464,7 +464,9 @@ static void draw_many_filters_and_pixels(ref_random *r, ref_convolution *p) {
 }
 
 static void draw_empty_batch(ref_random *r, ref_convolution *p) {
-  draw_general(r, p);
+  static void (*const draw[])(ref_random *, ref_convolution *) = {draw_general, draw_wide_3x3, draw_wide_strided,
+                                                                  draw_large_depthwise, draw_expanding_pointwise};
+  PICK(r, draw)(r, p);
   p->batch = 0;
 }
 
@@ -484,7 +486,8 @@ ref_convolution ref_random_convolution(uint64_t seed, int64_t index) {
       {draw_far_dilated, 2500000}, {draw_far_dilated, 15000000}, {draw_far_dilated, 15000000},
       {draw_small_3x3, 1500000}, {draw_wide_five_taps, 1500000}, {draw_wide_five_taps, 6000000},
       {draw_wide_five_taps, 6000000}, {draw_wide_one_dimensional, 4000000}, {draw_pointwise, 0}, {draw_pointwise, 0},
-      {draw_deep_pointwise, 6000000}, {draw_expanding_pointwise, 20000000}, {draw_strided_pointwise, 0}, {draw_depthwise, 0}, {draw_depthwise, 0},
+      {draw_deep_pointwise, 6000000}, {draw_expanding_pointwise, 20000000}, {draw_strided_pointwise, 0},
+      {draw_depthwise, 0}, {draw_depthwise, 0},
       {draw_same_depthwise, 150000}, {draw_same_depthwise, 1500000}, {draw_same_depthwise, 1500000},
       {draw_large_depthwise, 1500000}, {draw_grouped, 0}, {draw_one_dimensional, 0}, {draw_one_column, 0},
       {draw_one_column, 0}, {draw_wide_one_dimensional, 600000}, {draw_wide_one_dimensional, 1500000},
