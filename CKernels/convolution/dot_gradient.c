@@ -69,22 +69,31 @@ typedef struct scratch {
   pf_frame_content content;  // of the frame
 } scratch;
 
+/// A block of a group that comes next, whose planes come closer during `parts` parts of the work before.
+typedef struct upcoming {
+  pf_block block;
+  int64_t group;
+  int64_t part, parts;  // from `parts` on nothing comes any more
+} upcoming;
+
 /// Has one image's rows of a plane that a block reads come closer.
 static void fetch_rows(const float *plane, int64_t row, int64_t rows, int64_t height, int64_t width) {
   const int64_t end = pf_minimum_of(row + rows, height) * width;
   for (int64_t i = pf_maximum_of(row, 0) * width; i < end; i += pf_line_floats) __builtin_prefetch(plane + i, 0, 2);
 }
 
-/// The same for the planes of a group's input and output gradient, part `part` of `parts`.
-static void fetch_planes(const run_state *state, const pf_block *block, int64_t group, int64_t part, int64_t parts) {
+/// The same for the planes of its group's input and output gradient, piece `piece` of `pieces` of a part.
+static void fetch_planes(const run_state *state, const upcoming *next, int64_t piece, int64_t pieces) {
+  if (next->part >= next->parts) return;
   const pf_dot_plan *plan = state->plan;
+  const pf_block *block = &next->block;
   const pf_convolution_shape *shape = &plan->shape;
   const pf_axis *y = &plan->frame.y;
   const int64_t channels = shape->group_input_channels, filters = shape->group_output_channels;
-  const int64_t first_channel = block->image * plan->problem.input_channels + group * channels;
-  const int64_t first_filter = block->image * plan->problem.output_channels + group * filters;
-  const int64_t end = pf_piece_begin(channels + filters, part + 1, parts);
-  for (int64_t i = pf_piece_begin(channels + filters, part, parts); i < end; ++i) {
+  const int64_t first_channel = block->image * plan->problem.input_channels + next->group * channels;
+  const int64_t first_filter = block->image * plan->problem.output_channels + next->group * filters;
+  const pf_piece planes = pf_piece_of(channels + filters, next->part * pieces + piece, next->parts * pieces);
+  for (int64_t i = planes.first; i < planes.first + planes.count; ++i) {
     if (i < channels) {
       fetch_rows(state->input + (first_channel + i) * shape->input_plane, block->row * y->step + y->first,
                  (block->rows - 1) * y->step + 1 + (y->taps - 1) * y->tap_step, y->source, plan->frame.x.source);
@@ -104,8 +113,8 @@ static void put_sums(int64_t rows, int64_t columns, const float *sums, float *re
 }
 
 /// The dot products of `count` filters with elements `first` up to `last`, whose offsets begin with the first's.
-static void multiply(const run_state *state, const pf_block *block, const pf_block *following, int64_t group,
-                     int64_t count, int64_t first, int64_t last, const scratch *s, float *result, bool accumulate) {
+static void multiply(const run_state *state, const pf_block *block, const upcoming *next, int64_t count, int64_t first,
+                     int64_t last, const scratch *s, float *result, bool accumulate) {
   const pf_dot_plan *plan = state->plan;
   const int64_t vectors = pf_ceiling_divide(pf_frame_span(&plan->frame, block), plan->kernels->lanes);
   const int64_t elements = last - first, column_tiles = pf_ceiling_divide(elements, plan->kernels->dot_columns);
@@ -114,7 +123,7 @@ static void multiply(const run_state *state, const pf_block *block, const pf_blo
   for (int64_t i = 0; i < column_tiles; ++i) {
     const int64_t k = pf_piece_begin(elements, i, column_tiles);
     const int64_t columns = pf_piece_begin(elements, i + 1, column_tiles) - k;
-    if (following != NULL) fetch_planes(state, following, group, i, column_tiles);
+    fetch_planes(state, next, i, column_tiles);
     float sums[pf_most_dot_sums];
     plan->kernels->dot[count][columns](vectors, s->rows, rows, s->frame, state->offsets + k, sums);
     put_sums(count, columns, sums, result + k, plan->inner, accumulate);
@@ -157,19 +166,19 @@ static bool computes(const run_state *state, int64_t filter) {
   return mask[0] != 0 || memcmp(mask, mask + 1, (size_t)elements - 1) != 0;
 }
 
-/// All dot products of one block: a group's part `row_part` of the filters' tiles.
-static void run_block(const run_state *state, const pf_block *block, const pf_block *following, int64_t group,
-                      int64_t row_part, float *sums, bool accumulate, scratch *s) {
+/// All dot products of one block with some tiles of a group's filters, while the `next` one's planes come closer.
+static void run_block(const run_state *state, const pf_block *block, int64_t group, pf_piece tiles, upcoming next,
+                      float *sums, bool accumulate, scratch *s) {
   const pf_dot_plan *plan = state->plan;
   const pf_convolution_shape *shape = &plan->shape;
   const int64_t taps = plan->frame.y.taps * plan->frame.x.taps, group_filters = shape->group_output_channels;
+  if (next.parts > 0) next.parts = tiles.count;  // of the first channels' tiles
   for (int64_t channel = 0; channel < shape->group_input_channels; channel += plan->channels) {
     const int64_t channels = pf_minimum_of(plan->channels, shape->group_input_channels - channel);
     const float *input = state->input + (group * shape->group_input_channels + channel) * shape->input_plane;
-    const int64_t tile_end = pf_piece_begin(plan->row_tiles, row_part + 1, plan->row_parts);
-    for (int64_t t = pf_piece_begin(plan->row_tiles, row_part, plan->row_parts); t < tile_end; ++t) {
-      int64_t begin = group * group_filters + pf_piece_begin(group_filters, t, plan->row_tiles);
-      int64_t end = group * group_filters + pf_piece_begin(group_filters, t + 1, plan->row_tiles);
+    for (int64_t t = tiles.first; t < tiles.first + tiles.count; ++t, ++next.part) {
+      const pf_piece filters = pf_piece_of(group_filters, t, plan->row_tiles);
+      int64_t begin = group * group_filters + filters.first, end = begin + filters.count;
       // Frozen filters at either end of a tile are left out; one between others costs less than a tile of its own.
       while (begin < end && !computes(state, begin)) begin += 1;
       while (begin < end && !computes(state, end - 1)) end -= 1;
@@ -184,33 +193,47 @@ static void run_block(const run_state *state, const pf_block *block, const pf_bl
       if (plan->shifts > 0) {
         multiply_shifted(state, block, count, channels, s, result, accumulate);
       } else {
-        multiply(state, block, following, group, count, channel * taps, (channel + channels) * taps, s, result,
-                 accumulate);
+        multiply(state, block, &next, count, channel * taps, (channel + channels) * taps, s, result, accumulate);
       }
     }
   }
 }
 
-/// Items: slices, in each the groups, in each the parts of the filters.
+/// Blocks of a slice, for some tiles of a group's filters.
+typedef struct item {
+  int64_t slice, group;
+  pf_piece tiles, blocks;
+} item;
+
+/// Items: slices, in each the groups, in each the parts of the filters' tiles.
+static item item_of(const pf_dot_plan *plan, int64_t index) {
+  const int64_t slice = index / plan->row_parts / plan->problem.groups;
+  return (item){.slice = slice,
+                .group = index / plan->row_parts % plan->problem.groups,
+                .tiles = pf_piece_of(plan->row_tiles, index % plan->row_parts, plan->row_parts),
+                .blocks = pf_piece_of(plan->blocks, slice, plan->slices)};
+}
+
 static void run_range(void *argument, int64_t begin, int64_t end, int32_t part) {
   const run_state *state = argument;
   const pf_dot_plan *plan = state->plan;
   scratch s = {.frame = (float *)(state->scratch + part * plan->scratch_bytes)};
   s.rows = (float *)(state->scratch + (part + 1) * plan->scratch_bytes) - plan->kernels->dot_rows * plan->row_stride;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t row_part = item % plan->row_parts, group = item / plan->row_parts % plan->problem.groups;
-    const int64_t slice = item / plan->row_parts / plan->problem.groups;
-    const int64_t first = pf_piece_begin(plan->blocks, slice, plan->slices);
-    const int64_t last = pf_piece_begin(plan->blocks, slice + 1, plan->slices);
-    float *sums = state->sums + slice * plan->problem.output_channels * plan->inner;
-    for (int64_t b = first; b < last; ++b) {
-      const pf_block block = pf_frame_block(&plan->frame, plan->problem.batch, b);
-      const pf_block following = pf_frame_block(&plan->frame, plan->problem.batch, b + 1);
-      if (row_part == 0 && block.row == 0 && block.column == 0) {
+  for (int64_t index = begin; index < end; ++index) {
+    const item now = item_of(plan, index), following = item_of(plan, pf_minimum_of(index + 1, end - 1));
+    float *sums = state->sums + now.slice * plan->problem.output_channels * plan->inner;
+    for (int64_t i = 0; i < now.blocks.count; ++i) {
+      const pf_block block = pf_frame_block(&plan->frame, plan->problem.batch, now.blocks.first + i);
+      const bool more = i + 1 < now.blocks.count;
+      const int64_t next_block = more ? now.blocks.first + i + 1 : following.blocks.first;
+      const upcoming next = {.block = pf_frame_block(&plan->frame, plan->problem.batch, next_block),
+                             .group = more ? now.group : following.group,
+                             .parts = more || (plan->far && index + 1 < end)};
+      if (now.tiles.first == 0 && block.row == 0 && block.column == 0) {
         const int64_t filters = plan->shape.group_output_channels;
-        pf_plane_sums_take(state->plane_sums, block.image, block.images, group * filters, filters);
+        pf_plane_sums_take(state->plane_sums, block.image, block.images, now.group * filters, filters);
       }
-      run_block(state, &block, b + 1 < last ? &following : NULL, group, row_part, sums, b > first, &s);
+      run_block(state, &block, now.group, now.tiles, next, sums, i > 0, &s);
     }
   }
 }

@@ -7,6 +7,7 @@ enum {
   frame_budget = 64 << 10,          // floats of the input channels copied at a time
   most_slices = 16,
   slice_budget = 2 << 20,           // floats of all slices' sums
+  far_floats = 4 << 20,             // of both tensors, which then come from memory
 };
 
 /// At most `points` of the grid make a block, and no more than a lane adds up in a chain.
@@ -68,6 +69,7 @@ pf_status pf_dot_prepare(const pf_settings *settings, const pf_convolution2d *pr
   plan->first_x = pf_axis_trim(&frame->x);
   if (frame->y.taps == 0 || frame->x.taps == 0) frame->y.taps = frame->x.taps = 0;
   plan->inner = shape->group_input_channels * frame->y.taps * frame->x.taps;
+  plan->far = p->groups > 1 && shape->input_count + shape->output_count >= far_floats;
   PF_TRY(pf_frame_analyse(frame, shape->group_input_channels));
   const bool few = shape->group_output_channels <= few_filters;
   shape_blocks(plan, few ? few_filters_block_points : block_points);

@@ -14,6 +14,7 @@ typedef struct pf_dot_plan {
   pf_frame frame;
   int64_t first_y, first_x;  // of the taps that read anything
   int64_t inner;             // elements of one filter that aren't always zero: channels * those taps
+  bool far;                   // the next item of work is fetched from memory while one runs
   int64_t blocks_images, blocks_y, blocks_x, blocks;
   int64_t slices;
   int64_t channels;   // copied at a time
