@@ -16,7 +16,9 @@ struct Failure: Error, CustomStringConvertible {
 /// Another process that answers lines of JSON with lines of JSON: a Python program from `peers/`, or this program's own
 /// worker.
 ///
-/// It can be stopped while something else is measured, so that its idle threads don't spin on the cores.
+/// It can be stopped while something else is measured, so that its idle threads don't spin on the cores. Its threads are
+/// bound to cores, unless the environment says otherwise: a process that is resumed may else run two of them on one core
+/// for as long as a measurement takes.
 final class Peer {
     struct Greeting: Codable {
         let peer, version: String
@@ -54,6 +56,8 @@ final class Peer {
         let input = Pipe(), output = Pipe()
         process.executableURL = URL(filePath: command[0])
         process.arguments = Array(command.dropFirst())
+        process.environment = ProcessInfo.processInfo.environment.merging(
+            ["OMP_PROC_BIND": "true", "OMP_PLACES": "cores"], uniquingKeysWith: { given, _ in given })
         process.standardInput = input
         process.standardOutput = output
         requests = input.fileHandleForWriting
