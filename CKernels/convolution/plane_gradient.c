@@ -75,10 +75,10 @@ static pf_filter_window window_of(const layout *l) {
   return (pf_filter_window){.channels = l->channels, .kernel_height = 1, .kernel_width = 1, .taps_y = 1, .taps_x = 1};
 }
 
-/// Planes a multiple of a page apart would compete for the same few sets of a cache.
 bool pf_plane_gradient_applies(const pf_settings *settings, const pf_convolution2d *p,
                                const pf_convolution_shape *shape) {
   const int64_t plane = shape->output_plane;
+  // Planes a multiple of a page apart would compete for the same few sets of a cache.
   return p->batch > 0 && shape->taps == 1 && p->stride_height == 1 && p->stride_width == 1 && p->padding_top == 0 &&
          p->padding_left == 0 && shape->input_plane == plane && plane % settings->kernels->lanes == 0 &&
          plane >= least_plane && plane % pf_page_floats != 0 && shape->group_input_channels >= least_channels &&
